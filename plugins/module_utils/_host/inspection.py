@@ -1,0 +1,124 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host is, and what it lacks before sipguard can protect it. Reads only."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .._netfilter import netlink
+from .._netfilter.backend import has_family
+from .._netfilter.names import FAMILIES
+from .._netfilter.runner import Runner
+
+__all__ = ["Inspection", "inspect", "parse_os_release", "ssh_peers", "unsupported"]
+
+# Command -> Debian package that has it.
+_COMMANDS = {"iptables": "iptables", "ip6tables": "iptables", "ipset": "ipset"}
+_MATCHES = ("set", "string", "connmark", "mark", "multiport", "u32", "comment")
+_TARGETS = ("SET", "CONNMARK", "MARK", "REJECT")
+_RELEASES = {
+    "debian": ("11", "12", "13", ""),  # testing and unstable have no VERSION_ID
+    "raspbian": ("11", "12", "13"),
+    "ubuntu": ("22.04", "24.04"),
+}
+_CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Findings; ``problems`` are sentences, one for each thing that has to be put right by hand."""
+
+    platform: str
+    distribution: str
+    missing_packages: list[str]
+    ssh_peers: list[str]
+    problems: list[str]
+
+
+def inspect(runner: Runner) -> Inspection:
+    release = parse_os_release(_read("/etc/os-release"))
+    problems = []
+    refusal = unsupported(release)
+    if refusal:
+        problems.append(refusal)
+    if not _may_change_netfilter():
+        problems.append(
+            "netfilter cannot be changed without root (or CAP_NET_ADMIN, in a container); use 'become: true'"
+        )
+    else:
+        problems += _kernel_problems()
+    missing = sorted({package for command, package in _COMMANDS.items() if runner.which(command) is None})
+    return Inspection(
+        "freepbx" if os.path.exists("/etc/freepbx.conf") else "asterisk",
+        f"{release.get('ID', 'unknown')} {release.get('VERSION_ID', '')}".strip(),
+        missing,
+        ssh_peers(),
+        problems,
+    )
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """Variables of os-release(5), quotes taken off."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip().strip("\"'") for name, value in pairs}
+
+
+def unsupported(release: Mapping[str, str]) -> str | None:
+    """Why a host cannot be managed, None when it can."""
+    name, version = release.get("ID", ""), release.get("VERSION_ID", "")
+    if name == "sangoma":
+        return (
+            "FreePBX 15 and 16 on Sangoma Linux 7 are not supported: its Python 2.7, kernel 3.10 and iptables 1.4 reached their "
+            "end of life in 2024; move the PBX to FreePBX 17 (Debian 12)"
+        )
+    if version in _RELEASES.get(name, ()):
+        return None
+    known = ", ".join(f"{other} {'/'.join(filter(None, versions))}" for other, versions in _RELEASES.items())
+    return f"{release.get('PRETTY_NAME') or 'this system'} is not supported: it has to be one of {known}"
+
+
+def _kernel_problems() -> list[str]:
+    problems = []
+    for family in FAMILIES:
+        if not has_family(family):
+            continue
+        extensions = [(name, False) for name in _MATCHES] + [(name, True) for name in _TARGETS]
+        absent = [name for name, target in extensions if netlink.has_extension(name, target, family.version) is False]
+        if absent:
+            problems.append(
+                f"this kernel lacks the {family.name} netfilter extensions {', '.join(absent)}: "
+                "install its extra modules (Ubuntu: linux-modules-extra), or boot a kernel that has them"
+            )
+    return problems
+
+
+def _may_change_netfilter() -> bool:
+    status = parse_os_release(_read("/proc/self/status").replace(":\t", "="))
+    return bool(int(status.get("CapEff", "0"), 16) >> _CAP_NET_ADMIN & 1)
+
+
+def ssh_peers() -> list[str]:
+    """Addresses from which this process was started over SSH: sudo drops the variable, so its parents are asked as well."""
+    peers: dict[str, None] = {}
+    pid = os.getpid()
+    while pid > 1:
+        environment = dict(entry.split("=", 1) for entry in _read(f"/proc/{pid}/environ").split("\0") if "=" in entry)
+        peer = environment.get("SSH_CONNECTION", "").split(" ")[0]
+        if peer:
+            peers[peer.split("%")[0]] = None
+        # The second field, the command's name, may hold blanks and brackets; the parent stands two behind its end.
+        fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        pid = int(fields[1]) if len(fields) > 1 else 0
+    return list(peers)
+
+
+def _read(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

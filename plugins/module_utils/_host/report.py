@@ -1,0 +1,146 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``sipguard status`` and ``sipguard why`` find out; nothing here changes anything."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, Union
+
+from .._netfilter import sets
+from .._netfilter.engine import Engine
+from .._netfilter.names import BANNED, BLOCKED, FAMILIES, OBSERVED, OFFENDERS, TRUSTED, Family
+from .._netfilter.persist import Store
+from .._netfilter.policy import assemble, generations, read_policy
+from .._netfilter.rule import parse_rule
+from .._netfilter.ruleset import HOOKS, Ruleset, parse_save
+from .._netfilter.runner import CommandError, Runner
+
+__all__ = ["status", "why"]
+
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+
+_COUNTED = re.compile(r"\[(\d+):\d+\] (-A .*)")
+_SETS = (TRUSTED, OFFENDERS, OBSERVED, BANNED, BLOCKED)
+_TOP = 5
+
+
+def status(runner: Runner, store: Store) -> tuple[dict[str, Any], str, int]:
+    """Findings, the same as text, and the exit status: 0 when the kernel holds what the host is meant to have."""
+    backends = {found[1] for family in FAMILIES if (found := store.read_rules(family)) is not None}
+    engine = Engine(runner, backends.pop() if len(backends) == 1 else "auto")
+    headers = sets.read_headers(runner)
+    families = {family.name: _family_status(engine, store, family) for family in engine.families}
+    whole = [found["state"] == "protected" for found in families.values()]
+    report = {
+        "protected": all(whole),
+        "backend": engine.backend.name,
+        "families": families,
+        "sets": {name: headers[name].entries for name in sorted(headers) if name.startswith("sipguard-")},
+    }
+    return report, _status_text(report), 0 if report["protected"] else 1
+
+
+def _family_status(engine: Engine, store: Store, family: Family) -> dict[str, Any]:
+    argv = [engine.backend.command(family, "save"), "--counters"]
+    done = engine.runner.run(argv)
+    if done.returncode != 0:
+        raise CommandError(argv, done)
+    counted = [found.groups() for line in done.stdout.splitlines() if (found := _COUNTED.match(line))]
+    live = parse_save("\n".join(_COUNTED.sub(r"\2", line) for line in done.stdout.splitlines()))
+    on_disk = store.read_rules(family)
+    policy = _policy(family, live)
+    stopped = observed = 0
+    signatures: dict[str, int] = {}
+    for packets, line in counted:
+        if not line.startswith("-A SIPGUARD"):
+            continue
+        rule = parse_rule(line)
+        if rule.target in ("DROP", "REJECT"):
+            stopped += int(packets)
+        if rule.target == "SET" and any(
+            option.values[:1] == (OBSERVED + family.suffix,) for option in rule.target_options
+        ):
+            observed += int(packets)
+        remark = rule.match("comment")
+        if remark is not None and int(packets):
+            name = remark.options[0].values[0]
+            signatures[name] = signatures.get(name, 0) + int(packets)
+    top = sorted(signatures.items(), key=lambda item: (-item[1], item[0]))[:_TOP]
+    return {
+        "state": _state(live, on_disk[0] if on_disk else None, family),
+        "table": policy.table,
+        "members": list(policy.members),
+        "rules": sum(len(rules) for name in HOOKS for rules in live.own_chains(name).values()),
+        "stopped_packets": stopped,
+        "observed_packets": observed,
+        "top": [{"signature": name, "packets": packets} for name, packets in top],
+    }
+
+
+def _policy(family: Family, ruleset: Ruleset) -> Any:
+    return read_policy(family, {name: ruleset.own_chains(name) for name in HOOKS}, "filter")[0]
+
+
+def _state(live: Ruleset, on_disk: Ruleset | None, family: Family) -> str:
+    """Whether the live rules are whole ("protected"), differ from those for the next boot, or are not there."""
+    policy = _policy(family, live)
+    if not policy.members:
+        return "unprotected"
+    tables = {name: live.own_chains(name) for name in HOOKS if live.own_chains(name)}
+    generation = read_policy(family, tables, policy.table)[1] or generations(policy.mask)[0]
+    expected = assemble(policy, generation)
+    if tables != expected or not all(live.table(name).hooked() for name in expected):
+        return "damaged"
+    if on_disk is not None and _policy(family, on_disk) != policy:
+        return "not as at next boot"
+    return "protected"
+
+
+def _status_text(report: dict[str, Any]) -> str:
+    lines = [f"sipguard: {'protected' if report['protected'] else 'NOT PROTECTED'} (iptables-{report['backend']})"]
+    for name, found in report["families"].items():
+        lines.append(
+            f"  {name}: {found['state']}, {found['rules']} rules in {found['table']}, "
+            f"{found['stopped_packets']} packets stopped, {found['observed_packets']} observed"
+        )
+        lines += [f"    {entry['packets']:>8}  {entry['signature']}" for entry in found["top"]]
+    lines += [f"  {name}: {entries} entries" for name, entries in report["sets"].items()]
+    return "\n".join(lines)
+
+
+def why(runner: Runner, address: Address) -> tuple[dict[str, Any], str, int]:
+    """Findings, the same as text, and the exit status: 0 when nothing stops the address, 1 when something does."""
+    family = next(family for family in FAMILIES if family.version == address.version)
+    headers = sets.read_headers(runner)
+    found: dict[str, dict[str, Any]] = {}
+    for base in _SETS:
+        name = base + family.suffix
+        if name not in headers or not headers[name].entries:
+            continue
+        for member, left in sets.read_members(runner, name).items():
+            if address in ipaddress.ip_network(member):
+                found[base] = {"set": name, "entry": member, "seconds_left": left}
+                break
+    stopped = TRUSTED not in found and any(base in found for base in (OFFENDERS, BANNED, BLOCKED))
+    report = {"address": str(address), "stopped": stopped, "found": found}
+    return report, _why_text(report, found), 1 if stopped else 0
+
+
+_MEANING = {
+    TRUSTED: "trusted as {entry}: never judged, limited or dropped",
+    OFFENDERS: "learned as an offender, {seconds_left} s left: its SIP packets are dropped",
+    OBSERVED: "seen in observe mode: what it sent would have been stopped",
+    BANNED: "banned, {seconds_left} s left: all its packets are dropped",
+    BLOCKED: "on a blocklist as {entry}: all its packets are dropped",
+}
+
+
+def _why_text(report: dict[str, Any], found: dict[str, dict[str, Any]]) -> str:
+    head = f"{report['address']}: {'STOPPED' if report['stopped'] else 'not stopped'}"
+    lines = [f"  {_MEANING[base].format(**entry)} ({entry['set']})" for base, entry in found.items()]
+    if not lines:
+        lines.append("  in none of sipguard's sets; each new conversation is judged by what it sends")
+    return "\n".join([head, *lines])

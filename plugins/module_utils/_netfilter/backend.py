@@ -1,0 +1,105 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which of the two iptables this host uses, and whether the other one holds rules as well."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from dataclasses import dataclass
+
+from .._sip.errors import SipguardError
+from . import netlink
+from .names import Family
+from .runner import CommandError, Runner
+
+__all__ = ["BACKENDS", "Backend", "detect", "has_family", "other_backend"]
+
+BACKENDS = ("nft", "legacy")
+_LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One of "nft" and "legacy", with the commands that speak to it."""
+
+    name: str
+    commands: dict[tuple[str, str], str]
+
+    def command(self, family: Family, tool: str) -> str:
+        """Absolute path of "save" or "restore" for a family."""
+        return self.commands[family.binary, tool]
+
+
+def _kind(runner: Runner, path: str) -> str:
+    """Whether an iptables binary is "nft" or "legacy": by the multi-call binary behind it, else by what it says of itself."""
+    real = os.path.basename(os.path.realpath(path))
+    for name in BACKENDS:
+        if name in real:
+            return name
+    return "nft" if "nf_tables" in runner.run([path, "--version"]).stdout else "legacy"
+
+
+def detect(runner: Runner, wanted: str, families: tuple[Family, ...]) -> Backend:
+    """The backend to use: ``wanted`` is "nft", "legacy" or "auto" (what the command iptables is on this host).
+
+    Raises SipguardError when iptables, or the backend asked for, is not installed.
+    """
+    plain = runner.which("iptables")
+    if wanted == "auto":
+        if plain is None:
+            raise SipguardError("iptables is not installed on this host; install the package 'iptables'")
+        name = _kind(runner, plain)
+    else:
+        name = wanted
+    commands: dict[tuple[str, str], str] = {}
+    for family in families:
+        for tool in ("save", "restore"):
+            path = runner.which(f"{family.binary}-{name}-{tool}")
+            if path is None:
+                path = runner.which(f"{family.binary}-{tool}")
+                if path is None or _kind(runner, path) != name:
+                    raise SipguardError(
+                        f"{family.binary}-{tool} of the {name} backend is not installed on this host; "
+                        "install the package 'iptables', or set 'backend' to what is there"
+                    )
+            commands[family.binary, tool] = path
+    return Backend(name, commands)
+
+
+def has_family(family: Family) -> bool:
+    """Whether the kernel speaks this address family at all (a kernel booted with ipv6.disable=1 does not)."""
+    return family.version == 4 or os.path.exists("/proc/net/if_inet6")
+
+
+def other_backend(runner: Runner, backend: Backend, families: tuple[Family, ...]) -> str | None:
+    """A sentence that names the other backend's rules, None when it has none.
+
+    For nft nothing is started unless the legacy tables are loaded; for legacy the kernel is asked directly.
+    """
+    for family in families:
+        if backend.name == "legacy":
+            tables = netlink.nft_rule_tables(family.version) & {"filter", "mangle", "nat", "raw", "security"}
+            count = len(tables)
+            shown = f"{family.binary}-nft-save"
+        else:
+            try:
+                loaded = pathlib.Path(_LEGACY_TABLES[family.version]).read_text(encoding="ascii").split()
+            except OSError:
+                continue
+            command = runner.which(f"{family.binary}-legacy-save") if loaded else None
+            if command is None:
+                continue
+            done = runner.run([command])
+            if done.returncode != 0:
+                raise CommandError([command], done)
+            count = sum(line.startswith("-A ") for line in done.stdout.splitlines())
+            shown = f"{family.binary}-legacy-save"
+        if count:
+            other = "nft" if backend.name == "legacy" else "legacy"
+            return (
+                f"this host also has {family.name} rules in the {other} backend ({shown} shows them); each packet has to pass both, "
+                f"and this run manages {backend.name} only"
+            )
+    return None

@@ -1,0 +1,284 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read the kernel, plan, apply, read back: the one way in which rules and sets of ours ever change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .._sip.errors import OptionError, SipguardError
+from . import netlink, sets
+from .backend import Backend, detect, has_family, other_backend
+from .names import FAMILIES, Family
+from .options import Common
+from .persist import Store, rules_file
+from .plan import FamilyPlan, Plan, TableScript, plan_family, plan_sets
+from .policy import Member, Policy, read_policy
+from .rule import Rule
+from .ruleset import HOOKS, Ruleset, parse_save, render_chains
+from .runner import CommandError, Completed, Runner
+
+__all__ = ["DEFAULT_LOCK_TIMEOUT", "Engine", "Outcome", "Snapshot", "with_member"]
+
+DEFAULT_LOCK_TIMEOUT = 30  # s
+
+
+@dataclass
+class Snapshot:
+    """The live state, read with one save command a family and one ipset command."""
+
+    rulesets: dict[Family, Ruleset]
+    headers: dict[str, sets.SetHeader]
+
+    def policy(self, family: Family, fallback: str) -> Policy:
+        """The policy that the family's live chains amount to (an empty one in table ``fallback`` when there are none)."""
+        tables = {name: table.chains for name, table in self.rulesets[family].tables.items() if name in HOOKS}
+        return read_policy(family, tables, fallback)[0]
+
+
+@dataclass
+class Outcome:
+    """What a run did, or in check mode would have done."""
+
+    changed: bool
+    before: str
+    after: str
+    rules: dict[str, int]
+    persisted: bool
+    warnings: list[str]
+
+    def result(self) -> dict[str, object]:
+        """The common part of a module's result."""
+        return {
+            "changed": self.changed,
+            "diff": {"before": self.before, "after": self.after},
+            "rules": self.rules,
+            "persisted": self.persisted,
+        }
+
+
+class Engine:
+    """Rules and sets of one host. ``families`` are those its kernel has; ``lock_timeout`` is in seconds."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        backend: str = "auto",
+        lock_timeout: int = DEFAULT_LOCK_TIMEOUT,
+        store: Store | None = None,
+    ) -> None:
+        self.runner = runner
+        self.families = tuple(family for family in FAMILIES if has_family(family))
+        self.backend: Backend = detect(runner, backend, self.families)
+        self.store = store or Store()
+        self._lock_timeout = lock_timeout
+
+    def snapshot(self) -> Snapshot:
+        """Read everything there is. Raises SipguardError when it cannot be read."""
+        rulesets = {}
+        for family in self.families:
+            argv = [self.backend.command(family, "save")]
+            done = self.runner.run(argv)
+            if done.returncode != 0:
+                raise self._explain(argv, done)
+            rulesets[family] = parse_save(done.stdout)
+        return Snapshot(rulesets, sets.read_headers(self.runner))
+
+    def plan(self, snapshot: Snapshot, targets: Mapping[Family, Policy]) -> Plan:
+        """What has to be done so that each family's rules are its target."""
+        plan = Plan([plan_family(snapshot.rulesets[family], targets[family]) for family in self.families])
+        plan_sets(plan, snapshot.headers)
+        return plan
+
+    def converge(self, targets: Mapping[Family, Policy], snapshot: Snapshot, *, persist: bool, check: bool) -> Outcome:
+        """Bring the host to ``targets`` and say what that changed. ``check`` only says it."""
+        plan = self.plan(snapshot, targets)
+        files = {
+            rules_file(item.family): self.store.rules_text(item.target, self.backend.name) for item in plan.families
+        }
+        outdated = [name for name, text in files.items() if persist and self.store.read(name) != text]
+        outcome = Outcome(
+            changed=plan.changed or bool(outdated),
+            before=_text((item.family, item.sets_before, item.before) for item in plan.families)
+            + _files(outdated, "outdated"),
+            after=_text((item.family, item.sets_after, item.after) for item in plan.families)
+            + _files(outdated, "as above"),
+            rules={
+                item.family.name: sum(len(rules) for chains in item.target.values() for rules in chains.values())
+                for item in plan.families
+            },
+            persisted=all(text is None or text == self.store.read(name) for name, text in files.items()),
+            warnings=[],
+        )
+        warning = other_backend(self.runner, self.backend, self.families)
+        if warning:
+            outcome.warnings.append(warning)
+        if check:
+            return outcome
+        if plan.changed:
+            self.apply(plan)
+            outcome.warnings += self._read_back(plan)
+        for name in outdated:
+            self.store.write(name, files[name])
+        outcome.persisted = all(text is None or text == self.store.read(name) for name, text in files.items())
+        return outcome
+
+    def apply(self, plan: Plan) -> None:
+        """Carry a plan out. Every script is tried with --test first; when one fails all the same, those before it are taken back.
+
+        Raises SipguardError; the kernel's rules are then as they were.
+        """
+        self._require_extensions(plan)
+        created = [wanted.name for wanted in plan.create_sets]
+        done: list[TableScript] = []
+        try:
+            sets.restore(self.runner, "".join(f"{wanted.create()}\n" for wanted in plan.create_sets))
+            scripts = [script for item in plan.families for script in item.scripts]
+            for script in scripts:
+                self._restore(script.family, script.do, test=True)
+            for item in plan.families:
+                self._clear_marks(item.family, item.clear_before)
+            for script in scripts:
+                self._restore(script.family, script.do)
+                done.append(script)
+        except SipguardError:
+            for script in reversed(done):
+                self._restore(script.family, script.undo)
+            self._destroy(created)
+            raise
+        for item in plan.families:
+            self._clear_marks(item.family, item.clear_after)
+        self._destroy(plan.destroy_sets)
+
+    def _destroy(self, names: Sequence[str]) -> None:
+        live = sets.read_headers(self.runner) if names else {}
+        sets.restore(self.runner, "".join(f"destroy {name}\n" for name in names if name in live))
+
+    @staticmethod
+    def _clear_marks(family: Family, which: tuple[int, int | None] | None) -> None:
+        if which is not None:
+            try:
+                netlink.clear_marks(family.version, *which)
+            except OSError as error:
+                raise SipguardError(f"cannot clear the marks of {family.name} conversations: {error}") from error
+
+    def _restore(self, family: Family, script: str, test: bool = False) -> None:
+        argv = [self.backend.command(family, "restore"), "--noflush", "--wait", str(self._lock_timeout)]
+        if test:
+            argv.append("--test")
+        done = self.runner.run(argv, script)
+        if done.returncode != 0:
+            raise self._explain(argv, done)
+
+    def _explain(self, argv: Sequence[str], done: Completed) -> SipguardError:
+        """The command's own words, with what to do about them where that is known."""
+        said = done.stderr
+        if "xtables lock" in said:
+            return SipguardError(
+                f"another program has held the xtables lock for {self._lock_timeout} s; nothing was changed: "
+                "see which one with 'fuser /run/xtables.lock', or raise lock_timeout"
+            )
+        if "you must be root" in said or "Permission denied" in said or "Operation not permitted" in said:
+            return SipguardError(
+                "netfilter cannot be changed without root (or CAP_NET_ADMIN, in a container); use 'become: true'"
+            )
+        return CommandError(argv, done)
+
+    def _require_extensions(self, plan: Plan) -> None:
+        """Ask the kernel for each match and target before anything is touched, so that the error can name what is missing."""
+        for item in plan.families:
+            if not item.scripts:
+                continue
+            rules = [rule for chains in item.target.values() for found in chains.values() for rule in found]
+            for name, is_target in _extensions(rules):
+                if netlink.has_extension(name, is_target, item.family.version) is False:
+                    kind = "target" if is_target else "match"
+                    raise SipguardError(
+                        f"this kernel has no xtables {kind} '{name}' for {item.family.name} (module xt_{name}); nothing was changed: "
+                        "install the kernel's extra modules (Ubuntu: linux-modules-extra), or boot a kernel that has it"
+                    )
+
+    def _read_back(self, plan: Plan) -> list[str]:
+        """Compare what the kernel now shows with the plan.
+
+        Raises SipguardError when a chain or hook of ours is not there; a rule that is only printed differently is a warning.
+        """
+        warnings = []
+        for item in plan.families:
+            if not item.scripts:
+                continue
+            argv = [self.backend.command(item.family, "save")]
+            done = self.runner.run(argv)
+            if done.returncode != 0:
+                raise self._explain(argv, done)
+            ruleset = parse_save(done.stdout)
+            live = {name: ruleset.own_chains(name) for name in HOOKS if ruleset.own_chains(name)}
+            if live == item.target and all(ruleset.table(name).hooked() for name in item.target):
+                continue
+            warnings.append(_difference(item, ruleset, live))
+        return warnings
+
+
+def _text(parts: Iterable[tuple[Family, list[str], str]]) -> str:
+    """Our part of each family for a diff: sets by the command that makes them, then the rules."""
+    text = ""
+    for family, names, rules in parts:
+        made = "".join(f"{sets.spec(name).create()}\n" for name in sorted(names))
+        text += f"# {family.name}\n{made}{rules}" if made or rules else ""
+    return text
+
+
+def _files(names: Sequence[str], state: str) -> str:
+    """Files for the next boot stand in a diff by name only: their content is the rules above."""
+    return "".join(f"# next boot: {name}: {state}\n" for name in names)
+
+
+def _difference(item: FamilyPlan, ruleset: Ruleset, live: Mapping[str, Mapping[str, tuple[Rule, ...]]]) -> str:
+    for name, chains in item.target.items():
+        missing = [chain for chain in chains if len(live.get(name, {}).get(chain, ())) != len(chains[chain])]
+        if missing or not ruleset.table(name).hooked():
+            raise SipguardError(
+                f"the {item.family.name} rules of table {name} were gone again right after they had been loaded "
+                f"({', '.join(missing) or 'the hook'}): another firewall program is at work on this host; stop it and run again"
+            )
+    shown, wanted = render_chains(live).splitlines(), item.after.splitlines()
+    line = next((pair for pair in zip(shown, wanted) if pair[0] != pair[1]), ("", ""))
+    return f"iptables shows a rule in another form than expected, so the next run would report a change: {line[0]!r} for {line[1]!r}"
+
+
+def _extensions(rules: Iterable[Rule]) -> list[tuple[str, bool]]:
+    """Matches and targets (true) that the kernel must know for these rules."""
+    found: dict[tuple[str, bool], None] = {}
+    for rule in rules:
+        for match in rule.matches:
+            found[match.name, False] = None
+        if rule.target in ("SET", "CONNMARK", "MARK", "REJECT"):
+            found[rule.target, True] = None
+    return list(found)
+
+
+def with_member(
+    engine: Engine, snapshot: Snapshot, slot: str, members: Mapping[Family, Member], common: Common
+) -> dict[Family, Policy]:
+    """Each family's live policy with one slot filled from ``members`` (a family that is not there: emptied).
+
+    Table and mask belong to all members together, so the others come along. Raises OptionError when one of them cannot.
+    """
+    targets = {}
+    for family in engine.families:
+        live = snapshot.policy(family, common.table)
+        target = live.with_member(slot, members.get(family))
+        if not common.present and target.members:  # what stays keeps its place
+            targets[family] = target
+            continue
+        others = [name for name, other in target.members.items() if name != slot and other.rejects()]
+        if common.table == "mangle" and others:
+            raise OptionError(
+                "table",
+                "mangle",
+                f"{others[0]} rejects, which exists in the filter table only: make it drop first, or use 'filter'",
+            )
+        targets[family] = replace(target, table=common.table, mask=common.mask)
+    return targets

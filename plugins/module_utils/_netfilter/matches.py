@@ -1,0 +1,116 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Matches and targets of netfilter in the kernel's saved form: the only place that knows their spelling."""
+
+from __future__ import annotations
+
+from .names import Family
+from .rule import Match, Option, Rule
+
+__all__ = [
+    "MAX_PATTERN",
+    "MULTIPORT_SLOTS",
+    "comment",
+    "connmark",
+    "in_set",
+    "interface",
+    "packet_mark",
+    "ports",
+    "protocol",
+    "set_connmark",
+    "set_packet_mark",
+    "source",
+    "starts_with",
+    "string",
+]
+
+MULTIPORT_SLOTS = 15  # XT_MULTI_PORTS; a range takes two
+MAX_PATTERN = 128  # XT_STRING_MAX_PATTERN_SIZE
+
+
+def protocol(name: str) -> Option:
+    return Option("-p", (name,))
+
+
+def interface(name: str) -> Option:
+    return Option("-i", (name,))
+
+
+def source(network: str) -> Option:
+    """``network`` with its prefix length, as ipaddress prints it."""
+    return Option("-s", (network,))
+
+
+def ports(spec: str) -> Match:
+    """Destination ports, "5060:5061,5070", at most 15 slots."""
+    return Match("multiport", (Option("--dports", (spec,)),))
+
+
+def in_set(name: str, negated: bool = False) -> Match:
+    """The packet's source address is in the set."""
+    return Match("set", (Option("--match-set", (name, "src"), negated),))
+
+
+def string(pattern: bytes, ignore_case: bool = False, negated: bool = False) -> Match:
+    """``pattern`` stands somewhere in the packet (1 to 128 bytes).
+
+    Boyer-Moore: it cannot find a pattern that lies across two fragments of a socket buffer (kernel: lib/ts_bm.c), which
+    for a UDP datagram that conntrack put together from IP fragments means the fragment boundary; kmp can, at twice the cost.
+    """
+    options = [_pattern(pattern, negated), Option("--algo", ("bm",))]
+    if ignore_case:
+        options.append(Option("--icase"))
+    return Match("string", tuple(options))
+
+
+def _pattern(pattern: bytes, negated: bool) -> Option:
+    # libxt_string lists a pattern as text when every byte is printable, and when it does not end in a backslash;
+    # a backslash elsewhere is listed differently by different releases, so it is sent and compared as hex only.
+    printable = all(0x20 <= byte < 0x7F for byte in pattern) and b"\\" not in pattern
+    if printable:
+        return Option("--string", (pattern.decode("ascii"),), negated)
+    return Option("--hex-string", (f"|{pattern.hex()}|",), negated)
+
+
+def connmark(value: int, mask: int, negated: bool = False) -> Match:
+    return Match("connmark", (Option("--mark", (f"0x{value:x}/0x{mask:x}",), negated),))
+
+
+def packet_mark(value: int, mask: int) -> Match:
+    return Match("mark", (Option("--mark", (f"0x{value:x}/0x{mask:x}",)),))
+
+
+def comment(text: str) -> Match:
+    """A remark for whoever reads the rules: printable ASCII, cut at 80 characters."""
+    plain = "".join(char if " " <= char <= "~" and char not in "\\\"'`" else "." for char in text)
+    return Match("comment", (Option("--comment", (plain[:80],)),))
+
+
+def starts_with(family: Family, transport: str, text: bytes) -> Match:
+    """The payload begins with these bytes (a multiple of four), whatever options the IPv4 or TCP header has.
+
+    u32 walks from the network header. An IPv6 packet with extension headers does not match.
+    """
+    words = [text[index : index + 4] for index in range(0, len(text), 4)]
+    if family.version == 4:
+        head = "0x0>>0x16&0x3c@" + ("0x8" if transport == "udp" else "0xc>>0x1a&0x3c@0x0")
+        base = int(head.rsplit("@", 1)[1], 16)
+        head = head.rsplit("@", 1)[0] + "@"
+        tests = [f"{head}0x{base + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
+    elif transport == "udp":
+        tests = [f"0x{48 + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
+    else:  # the TCP header's length is in the top four bits of its byte 12
+        tests = [f"0x34>>0x1a&0x3c@0x{40 + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
+    return Match("u32", (Option("--u32", ("&&".join(tests),)),))
+
+
+def set_connmark(rule: Rule, value: int, mask: int) -> Rule:
+    """The rule with a target that writes the masked bits of the connection mark and leaves the others."""
+    return Rule(
+        rule.chain, rule.matches, "CONNMARK", (Option("--set-xmark", (f"0x{value:x}/0x{mask:x}",)),), rule.header
+    )
+
+
+def set_packet_mark(rule: Rule, value: int, mask: int) -> Rule:
+    return Rule(rule.chain, rule.matches, "MARK", (Option("--set-xmark", (f"0x{value:x}/0x{mask:x}",)),), rule.header)

@@ -1,0 +1,105 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The names everything in the kernel goes by, and their fixed order. Nothing else in the product spells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "ADMISSION_MASK",
+    "BANNED",
+    "BLOCKED",
+    "CHAIN_GATE",
+    "CHAIN_JUDGE",
+    "CHAIN_MAIN",
+    "CHAIN_PRE",
+    "CHAIN_PRE_ALL",
+    "CHAIN_PRE_SIP",
+    "CHAIN_RATE",
+    "CHAIN_UA",
+    "FAMILIES",
+    "FILTER_TABLES",
+    "GATE_SLOTS",
+    "HARMLESS_BEFORE_HOOK",
+    "IPV4",
+    "IPV6",
+    "KNOWN",
+    "MAX_TIMEOUT",
+    "OBSERVED",
+    "OFFENDERS",
+    "PRE_SLOTS",
+    "RATE_SLOTS",
+    "TRUSTED",
+    "Family",
+    "is_own_chain",
+    "is_own_set",
+]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One of the two address families.
+
+    ``suffix`` ends the name of each set ("4"), ``binary`` begins the name of each command ("iptables"),
+    ``inet`` is the name ipset uses, ``max_prefix`` is the length of a single address in bits.
+    """
+
+    name: str
+    suffix: str
+    binary: str
+    inet: str
+    version: int
+    max_prefix: int
+
+
+IPV4 = Family("ipv4", "4", "iptables", "inet", 4, 32)
+IPV6 = Family("ipv6", "6", "ip6tables", "inet6", 6, 128)
+FAMILIES = (IPV4, IPV6)
+
+# The hook in raw PREROUTING sees a packet before conntrack does; the other one judges it in INPUT.
+CHAIN_PRE = "SIPGUARD-PRE"
+CHAIN_PRE_SIP = "SIPGUARD-PRE-SIP"
+CHAIN_PRE_ALL = "SIPGUARD-PRE-ALL"
+CHAIN_MAIN = "SIPGUARD"
+CHAIN_JUDGE = "SIPGUARD-JUDGE"
+FILTER_TABLES = ("filter", "mangle")
+
+# Members of SIPGUARD, in the order in which a packet meets them. Limits see every packet; the gate and the
+# signatures only those of a conversation that has not been admitted yet.
+CHAIN_RATE = "SIPGUARD-RATE"
+CHAIN_GATE = "SIPGUARD-GATE"
+CHAIN_UA = "SIPGUARD-UA"
+RATE_SLOTS = (CHAIN_RATE,)
+GATE_SLOTS = (CHAIN_GATE, CHAIN_UA)
+
+# Sets, without the family's suffix.
+TRUSTED = "sipguard-trusted"
+OFFENDERS = "sipguard-offenders"
+OBSERVED = "sipguard-observed"
+BANNED = "sipguard-banned"
+KNOWN = "sipguard-known"
+BLOCKED = "sipguard-blocked"
+
+# The longest time a member of a set can have, in seconds (ipset(8): 2^32 milliseconds halved, for the kernel's timers).
+MAX_TIMEOUT = 2147483
+
+# What SIPGUARD-PRE drops, in this order.
+PRE_SLOTS = (OFFENDERS, BANNED, BLOCKED)
+
+# Two bits of the connection mark: 0 = not judged, 1 to 3 = admitted under that generation of the policy.
+ADMISSION_MASK = 0x0C000000
+
+# fail2ban puts its own jumps first whenever it starts, and they only ever return or reject: no reason to fight for the place.
+HARMLESS_BEFORE_HOOK = ("f2b-", "fail2ban-")
+
+
+def is_own_chain(name: str) -> bool:
+    """Whether the chain is ours to change."""
+    return name == CHAIN_MAIN or name.startswith(CHAIN_MAIN + "-")
+
+
+def is_own_set(name: str) -> bool:
+    """Whether the set is ours to change."""
+    return name.startswith("sipguard-")

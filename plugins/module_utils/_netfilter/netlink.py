@@ -1,0 +1,155 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Just enough netlink to ask netfilter what no command tells without being installed: rules of nftables, marks of conversations.
+
+Message layouts: kernel include/uapi/linux/netlink.h, netfilter/nfnetlink.h, nfnetlink_conntrack.h, nf_tables.h, nf_tables_compat.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+__all__ = ["AF", "attribute", "attributes", "clear_marks", "dump", "has_extension", "nft_rule_tables", "request"]
+
+AF = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+_NETLINK_NETFILTER = 12
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
+_NLA_TYPE_MASK = 0x3FFF
+_SUBSYS_CTNETLINK, _SUBSYS_NFTABLES, _SUBSYS_NFT_COMPAT = 1, 10, 11
+_CT_NEW, _CT_GET = 0, 1
+_CTA_TUPLE_ORIG, _CTA_MARK, _CTA_ZONE, _CTA_MARK_MASK = 1, 8, 18, 21
+_NLA_F_NESTED = 0x8000
+_NFT_MSG_GETRULE = 7
+_NFTA_RULE_TABLE = 1
+_COMPAT_GET = 0
+_NFTA_COMPAT_NAME, _NFTA_COMPAT_REV, _NFTA_COMPAT_TYPE = 1, 2, 3
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One attribute, padded."""
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + b"\0" * (-len(payload) % 4)
+
+
+def attributes(payload: bytes) -> dict[int, bytes]:
+    """Attributes of one level by type (flags taken off)."""
+    found: dict[int, bytes] = {}
+    position = 0
+    while position + 4 <= len(payload):
+        length, kind = struct.unpack_from("=HH", payload, position)
+        if length < 4:
+            break
+        found[kind & _NLA_TYPE_MASK] = payload[position + 4 : position + length]
+        position += (length + 3) & ~3
+    return found
+
+
+class _Socket:
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        self._socket.bind((0, 0))
+        self._socket.settimeout(10)
+
+    def __enter__(self) -> _Socket:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
+
+    def talk(self, subsystem: int, message: int, family: int, flags: int, payload: bytes) -> Iterator[bytes]:
+        body = struct.pack("=BBH", family, 0, 0) + payload
+        kind = subsystem << 8 | message
+        self._socket.send(struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body)
+        while True:
+            data = self._socket.recv(1 << 18)
+            position = 0
+            while position + 16 <= len(data):
+                length, answer = struct.unpack_from("=IH", data, position)
+                content = data[position + 16 : position + length]
+                position += (length + 3) & ~3
+                if answer == _NLMSG_DONE:
+                    return
+                if answer == _NLMSG_ERROR:
+                    code = -struct.unpack_from("=i", content)[0]
+                    if code:
+                        raise OSError(code, os.strerror(code))
+                    return
+                yield content[4:]
+                if not flags & (_NLM_F_DUMP | _NLM_F_ACK):
+                    return
+
+
+def dump(subsystem: int, message: int, family: int, payload: bytes = b"") -> list[bytes]:
+    """All objects of one kind, each as its attributes. Raises OSError with the kernel's reason."""
+    with _Socket() as link:
+        return list(link.talk(subsystem, message, family, _NLM_F_DUMP, payload))
+
+
+def request(subsystem: int, message: int, family: int, payload: bytes) -> list[bytes]:
+    """One request that is answered by one object. Raises OSError with the kernel's reason."""
+    with _Socket() as link:
+        return list(link.talk(subsystem, message, family, 0, payload))
+
+
+def nft_rule_tables(version: int) -> set[str]:
+    """Names of the nftables tables of one address family (4 or 6) that hold any rule; empty where the kernel has no nftables."""
+    try:
+        rules = dump(_SUBSYS_NFTABLES, _NFT_MSG_GETRULE, AF[version])
+    except OSError:
+        return set()
+    return {attributes(rule).get(_NFTA_RULE_TABLE, b"").rstrip(b"\0").decode("ascii", "replace") for rule in rules}
+
+
+def has_extension(name: str, is_target: bool, version: int) -> bool | None:
+    """Whether the kernel has an xtables match or target, loading its module on the way. None: it cannot be asked.
+
+    This is the question iptables-nft asks before it uses an extension; it changes no rule.
+    """
+    payload = attribute(_NFTA_COMPAT_NAME, name.encode("ascii") + b"\0")
+    payload += attribute(_NFTA_COMPAT_REV, struct.pack(">I", 0))
+    payload += attribute(_NFTA_COMPAT_TYPE, struct.pack(">I", int(is_target)))
+    try:
+        return bool(request(_SUBSYS_NFT_COMPAT, _COMPAT_GET, AF[version], payload))
+    except OSError as error:
+        # EPROTONOSUPPORT: the extension exists, but no longer in revision 0.
+        if error.errno == errno.EPROTONOSUPPORT:
+            return True
+        return False if error.errno == errno.ENOENT else None
+
+
+def clear_marks(version: int, mask: int, value: int | None = None) -> int:
+    """Clear the masked bits of the mark of each conversation that has ``value`` in them (None: anything but 0).
+
+    Returns how many there were. The other bits of a mark stay as they are. Raises OSError where the kernel refuses.
+    """
+    cleared = 0
+    try:
+        entries = dump(_SUBSYS_CTNETLINK, _CT_GET, AF[version])
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOENT):
+            return 0  # no connection tracking in this kernel, so there is no mark either
+        raise
+    with _Socket() as link:
+        for entry in entries:
+            found = attributes(entry)
+            bits = struct.unpack(">I", found.get(_CTA_MARK, b"\0\0\0\0"))[0] & mask
+            if bits == 0 or value not in (None, bits) or _CTA_TUPLE_ORIG not in found:
+                continue
+            payload = attribute(_CTA_TUPLE_ORIG | _NLA_F_NESTED, found[_CTA_TUPLE_ORIG])
+            if _CTA_ZONE in found:
+                payload += attribute(_CTA_ZONE, found[_CTA_ZONE])
+            payload += attribute(_CTA_MARK, struct.pack(">I", 0))
+            payload += attribute(_CTA_MARK_MASK, struct.pack(">I", mask))
+            try:
+                list(link.talk(_SUBSYS_CTNETLINK, _CT_NEW, AF[version], _NLM_F_ACK, payload))
+                cleared += 1
+            except OSError as error:
+                if error.errno != errno.ENOENT:  # the conversation ended meanwhile
+                    raise
+    return cleared

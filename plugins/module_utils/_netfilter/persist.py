@@ -1,0 +1,94 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the host loads at its next boot: our own chains, and who is trusted. Nothing that is running is decided by these files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+
+from .._sip.errors import SipguardError
+from .names import Family
+from .ruleset import Chains, Ruleset, parse_save, render_chains
+
+__all__ = ["DIRECTORY", "SETS_FILE", "Store", "rules_file"]
+
+DIRECTORY = "/etc/sipguard"
+SETS_FILE = "sets"
+_HEAD = "# Written by sipguard.pbx for the next boot (sipguard restore). Own chains only. Changes made here are overwritten.\n"
+_BACKEND = "# backend: "
+
+
+def rules_file(family: Family) -> str:
+    """Name of a family's file: rules.v4 or rules.v6."""
+    return f"rules.v{family.version}"
+
+
+class Store:
+    """The directory of those files: 0700, files 0600, each replaced in one moment."""
+
+    def __init__(self, directory: str = DIRECTORY) -> None:
+        self._directory = pathlib.Path(directory)
+
+    def read(self, name: str) -> str | None:
+        """A file's text, None when it is not there. Raises SipguardError when it cannot be read."""
+        try:
+            return (self._directory / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SipguardError(f"cannot read {self._directory / name}: {error}") from error
+
+    def write(self, name: str, text: str | None) -> bool:
+        """Make a file hold ``text`` (None: not exist); returns whether it had to be changed."""
+        if self.read(name) == text:
+            return False
+        path = self._directory / name
+        try:
+            if text is None:
+                path.unlink()
+                with contextlib.suppress(OSError):  # somebody else's file may be left in it
+                    self._directory.rmdir()
+                return True
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self._directory)
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                    stream.write(text)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                pathlib.Path(temporary).replace(path)
+            except BaseException:
+                pathlib.Path(temporary).unlink()
+                raise
+        except OSError as error:
+            raise SipguardError(f"cannot write {path}: {error}") from error
+        return True
+
+    def rules_text(self, tables: Mapping[str, Chains], backend: str) -> str | None:
+        """The file for one family's chains; None when there are none."""
+        return _HEAD + f"{_BACKEND}{backend}\n" + render_chains(tables, counters=True) if tables else None
+
+    def read_rules(self, family: Family) -> tuple[Ruleset, str] | None:
+        """What one family's file holds, with the backend it is for; None when there is no file.
+
+        Raises SipguardError when it is not whole, or not ours.
+        """
+        text = self.read(rules_file(family))
+        if text is None:
+            return None
+        path = self._directory / rules_file(family)
+        backend = next((line[len(_BACKEND) :] for line in text.splitlines() if line.startswith(_BACKEND)), "")
+        try:
+            ruleset = parse_save(text)
+        except SipguardError as error:
+            raise SipguardError(f"{path} is damaged: {error}") from error
+        foreign = [line for table in ruleset.tables.values() for line in table.foreign]
+        if not backend or foreign or not ruleset.tables:
+            what = f"a line that is not ours: {foreign[0]}" if foreign else "no rules of ours"
+            raise SipguardError(f"{path} is damaged: it holds {what}")
+        return ruleset, backend

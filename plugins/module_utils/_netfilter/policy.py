@@ -1,0 +1,252 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the members' rules come together in SIPGUARD-PRE and SIPGUARD, and how they are found there again.
+
+A *member* is what one module contributes: a chain of its own (with sub-chains) and the traffic that is led to it.
+The policy is put together anew from all members each time, so the order can never depend on who ran last::
+
+    raw PREROUTING -> SIPGUARD-PRE     one rule per dropping set in use: its sources -> SIPGUARD-PRE-DROP (or -SIP)
+      SIPGUARD-PRE-SIP                 trusted: leave; SIP: drop (learned offenders)
+      SIPGUARD-PRE-ALL                 trusted: leave; drop (bans, blocklists)
+    INPUT -> SIPGUARD                  limits (each begins with: trusted: leave; they see every packet)
+                                       conversation admitted under this generation: leave
+                                       any older admission: forgotten
+                                       SIP -> SIPGUARD-JUDGE
+      SIPGUARD-JUDGE                   trusted: leave
+                                       gate, signatures
+                                       observed: leave (counted, not admitted)
+                                       a whole request that nobody objected to: admit the conversation
+
+The order is that of cost (docs/benchmarks.md): a packet of an admitted conversation meets one set, the one of the
+offenders, and one connection mark; media meets that set and misses two port lists; trust is only looked up where
+somebody would otherwise be judged or dropped.
+
+A conversation is admitted by a packet that holds the end of a request line and the end of the headers: a keep-alive, a
+STUN packet or half a request admits nobody. Admission is a value in masked bits of the connection mark, the generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from . import matches as m
+from .names import (
+    ADMISSION_MASK,
+    CHAIN_JUDGE,
+    CHAIN_MAIN,
+    CHAIN_PRE,
+    CHAIN_PRE_ALL,
+    CHAIN_PRE_SIP,
+    GATE_SLOTS,
+    OFFENDERS,
+    PRE_SLOTS,
+    RATE_SLOTS,
+    TRUSTED,
+    Family,
+)
+from .rule import Match, Option, Rule
+
+__all__ = [
+    "HEADERS_END",
+    "REQUEST_LINE_END",
+    "Member",
+    "Policy",
+    "Selector",
+    "assemble",
+    "choose_generation",
+    "generations",
+    "read_policy",
+]
+
+REQUEST_LINE_END = b" SIP/2.0\r\n"
+HEADERS_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Selector:
+    """The traffic a member looks at: ``protocol`` udp or tcp, destination ``ports`` "5060:5061,5070", one interface or "" for all."""
+
+    protocol: str
+    ports: str
+    interface: str = ""
+
+    def rule(self, chain: str, *more: Match) -> Rule:
+        header: tuple[Option, ...] = (m.protocol(self.protocol),)
+        if self.interface:
+            header = (m.interface(self.interface), *header)
+        return Rule(chain, (m.ports(self.ports), *more), header=header)
+
+    @classmethod
+    def read(cls, rule: Rule) -> Selector | None:
+        """The inverse of ``rule``: None for anything this class did not write."""
+        multiport = rule.match("multiport")
+        values = {option.name: option.values for option in rule.header}
+        if multiport is None or "-p" not in values:
+            return None
+        selector = cls(values["-p"][0], multiport.options[0].values[0], values.get("-i", ("",))[0])
+        written = selector.rule(rule.chain)
+        return selector if (written.header, written.matches[0]) == (rule.header, rule.matches[0]) else None
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one module puts into one family: its slot's chain, the chains below it, and the traffic led there."""
+
+    slot: str
+    selectors: tuple[Selector, ...]
+    chains: Mapping[str, tuple[Rule, ...]] = field(hash=False)
+
+    def feeds(self, set_name: str) -> bool:
+        """Whether a rule of this member adds sources to the set."""
+        return any(
+            option.name == "--add-set" and option.values[0] == set_name
+            for rules in self.chains.values()
+            for rule in rules
+            for option in rule.target_options
+        )
+
+    def rejects(self) -> bool:
+        """Whether it answers with REJECT, which exists in the filter table only."""
+        return any(rule.target == "REJECT" for rules in self.chains.values() for rule in rules)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Everything one family judges: members by slot, the table they share, the mask of the admission bits."""
+
+    family: Family
+    table: str = "filter"
+    members: Mapping[str, Member] = field(default_factory=dict, hash=False)
+    mask: int = ADMISSION_MASK
+
+    def with_member(self, slot: str, member: Member | None) -> Policy:
+        """This policy with one slot filled anew, or emptied."""
+        members = {name: other for name, other in self.members.items() if name != slot}
+        if member is not None:
+            members[slot] = member
+        return replace(self, members=members)
+
+    def set_name(self, base: str) -> str:
+        return base + self.family.suffix
+
+    def dropped_sets(self) -> tuple[str, ...]:
+        """Base names of the sets that SIPGUARD-PRE has to drop, because some member feeds them."""
+        return tuple(base for base in PRE_SLOTS if any(mem.feeds(self.set_name(base)) for mem in self.members.values()))
+
+
+def generations(mask: int) -> tuple[int, ...]:
+    """Every value an admission can have under this mask, in order of use: all combinations of its bits but none."""
+    low = mask & -mask
+    count = 1 << bin(mask).count("1")
+    return tuple(step * low for step in range(1, count))
+
+
+def _selectors(policy: Policy, slots: Iterable[str]) -> list[Selector]:
+    found: list[Selector] = []
+    for slot in slots:
+        for selector in policy.members[slot].selectors if slot in policy.members else ():
+            if selector not in found:
+                found.append(selector)
+    return found
+
+
+def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule, ...]]]:
+    """All our chains of one family: table -> chain -> rules. Empty when there is no member.
+
+    ``generation`` is one of ``generations(policy.mask)``.
+    """
+    if not policy.members:
+        return {}
+    trusted = m.in_set(policy.set_name(TRUSTED))
+    everyone = _selectors(policy, RATE_SLOTS + GATE_SLOTS)
+    raw: dict[str, tuple[Rule, ...]] = {CHAIN_PRE: ()}
+    for base in policy.dropped_sets():
+        # A forged source must not cost its owner more than SIP: a resolver that "attacked" us still answers.
+        chain = CHAIN_PRE_SIP if base == OFFENDERS else CHAIN_PRE_ALL
+        raw[CHAIN_PRE] += (Rule(CHAIN_PRE, (m.in_set(policy.set_name(base)),), chain),)
+        drops = (
+            [replace(selector.rule(chain), target="DROP") for selector in everyone]
+            if base == OFFENDERS
+            else [Rule(chain, (), "DROP")]
+        )
+        raw[chain] = (Rule(chain, (trusted,), "RETURN"), *drops)
+
+    main: list[Rule] = []
+    for slot in RATE_SLOTS:
+        main += [replace(selector.rule(CHAIN_MAIN), target=slot) for selector in _selectors(policy, (slot,))]
+    own: dict[str, tuple[Rule, ...]] = {}
+    judged = _selectors(policy, GATE_SLOTS)
+    if judged:
+        main.append(Rule(CHAIN_MAIN, (m.connmark(generation, policy.mask),), "RETURN"))
+        main.append(m.set_connmark(Rule(CHAIN_MAIN, (m.connmark(0, policy.mask, negated=True),)), 0, policy.mask))
+        main += [replace(selector.rule(CHAIN_MAIN), target=CHAIN_JUDGE) for selector in judged]
+        judge = [Rule(CHAIN_JUDGE, (trusted,), "RETURN")]
+        for slot in GATE_SLOTS:
+            judge += [replace(selector.rule(CHAIN_JUDGE), target=slot) for selector in _selectors(policy, (slot,))]
+        judge.append(Rule(CHAIN_JUDGE, (m.packet_mark(policy.mask, policy.mask),), "RETURN"))
+        whole_request = (m.string(REQUEST_LINE_END), m.string(HEADERS_END))
+        judge.append(m.set_connmark(Rule(CHAIN_JUDGE, whole_request), generation, policy.mask))
+        own[CHAIN_JUDGE] = tuple(judge)
+    own[CHAIN_MAIN] = tuple(main)
+
+    inner = {chain: rules for member in policy.members.values() for chain, rules in member.chains.items()}
+    # Without anything to drop there is no need to make each packet pass another hook.
+    return {**({"raw": raw} if raw[CHAIN_PRE] else {}), policy.table: {**own, **inner}}
+
+
+def read_policy(
+    family: Family, tables: Mapping[str, Mapping[str, tuple[Rule, ...]]], fallback: str
+) -> tuple[Policy, int]:
+    """The policy and the generation that live chains amount to; what nobody owns is left out and so goes away.
+
+    ``fallback`` is the table of a policy that has no chains yet; generation 0 means that there is none.
+    """
+    table = next((name for name in ("mangle", "filter") if CHAIN_MAIN in tables.get(name, {})), fallback)
+    chains = tables.get(table, {})
+    leading = (*chains.get(CHAIN_MAIN, ()), *chains.get(CHAIN_JUDGE, ()))
+    members: dict[str, Member] = {}
+    for slot in RATE_SLOTS + GATE_SLOTS:
+        owned = {name: rules for name, rules in chains.items() if name == slot or name.startswith(slot + "-")}
+        if slot not in owned:
+            continue
+        jumps = [Selector.read(rule) for rule in leading if rule.target == slot]
+        members[slot] = Member(slot, tuple(dict.fromkeys(jump for jump in jumps if jump is not None)), owned)
+    generation, mask = _read_generation(chains.get(CHAIN_MAIN, ()))
+    return Policy(family, table, members, mask), generation
+
+
+def _read_generation(main: Iterable[Rule]) -> tuple[int, int]:
+    """Generation and mask that SIPGUARD lets pass; generation 0 where it has no such rule, or not one of ours."""
+    for rule in main:
+        mark = rule.match("connmark")
+        if mark is not None and rule.target == "RETURN":
+            value, _, mask = mark.options[0].values[0].partition("/")
+            if mask and int(value, 16) in generations(int(mask, 16)):
+                return int(value, 16), int(mask, 16)
+    return 0, ADMISSION_MASK
+
+
+def _judged(table: str, tables: Mapping[str, Mapping[str, tuple[Rule, ...]]]) -> dict[str, tuple[Rule, ...]]:
+    """What decides about admission: SIPGUARD without the limits, SIPGUARD-JUDGE, gate and signatures."""
+    kept = {
+        name: rules
+        for name, rules in tables.get(table, {}).items()
+        if name in (CHAIN_MAIN, CHAIN_JUDGE) or name.startswith(GATE_SLOTS)
+    }
+    return {name: tuple(rule for rule in rules if rule.target not in RATE_SLOTS) for name, rules in kept.items()}
+
+
+def choose_generation(live: Mapping[str, Mapping[str, tuple[Rule, ...]]], target: Policy) -> int:
+    """The generation under which ``target`` admits: the live one while nothing that is judged changes, else the next.
+
+    Compared with the rules as they really are, so that a conversation admitted by rules that somebody edited is judged again.
+    """
+    policy, generation = read_policy(target.family, live, target.table)
+    values = generations(target.mask)
+    if generation not in values or policy.mask != target.mask:
+        return values[0]
+    if _judged(target.table, live) == _judged(target.table, assemble(target, generation)):
+        return generation
+    return values[(values.index(generation) + 1) % len(values)]

@@ -1,0 +1,170 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A rule as a value: what iptables-save prints for it, and back.
+
+``render`` writes the form in which iptables-save of 1.8.7 to 1.8.13 (nft and legacy) lists the rule; ``parse`` reads it.
+The two are inverses for every rule this product writes. A rule of ours that somebody edited into something else still
+parses (options are kept as they stand), so it can be shown in a diff and replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from .._sip.errors import SipguardError
+
+__all__ = ["Match", "Option", "Rule", "parse_rule", "quote"]
+
+# xtables_save_string() leaves a value bare when it has only these characters.
+_BARE = re.compile(r"[-_0-9A-Za-z]+\Z")
+# These extensions print their value in quotes whatever it is.
+_ALWAYS_QUOTED = frozenset({"--string", "--hex-string", "--u32"})
+_ESCAPED = {"comment": "\\\"'", "default": '\\"'}
+_TOKEN = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))', re.DOTALL)
+_UNESCAPE = re.compile(r"\\([\\\"'])")
+_HEADER = frozenset({"-s", "-d", "-i", "-o", "-p", "-f"})
+_STRING_END = "65535"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a match or target: ``! --match-set sipguard-trusted4 src``. ``name`` carries its dashes."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    negated: bool = False
+
+    def render(self) -> str:
+        words = ["!"] if self.negated else []
+        words.append(self.name)
+        words += [quote(value, self.name) for value in self.values]
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Match:
+    """One ``-m NAME`` with its options, in the order in which the kernel lists them."""
+
+    name: str
+    options: tuple[Option, ...] = ()
+
+    def render(self) -> str:
+        return " ".join(["-m", self.name, *(option.render() for option in self.options)])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of one chain.
+
+    ``header`` holds -s, -d, -i, -o and -p; ``goto`` is true for -g; ``target`` is "" for a rule that only counts.
+    """
+
+    chain: str
+    matches: tuple[Match, ...] = ()
+    target: str = ""
+    target_options: tuple[Option, ...] = ()
+    header: tuple[Option, ...] = ()
+    goto: bool = False
+
+    def render(self) -> str:
+        """The rule as iptables-save prints it (without counters)."""
+        words = ["-A", self.chain]
+        words += [option.render() for option in self.header]
+        words += [match.render() for match in self.matches]
+        if self.target:
+            words += ["-g" if self.goto else "-j", self.target]
+            words += [option.render() for option in self.target_options]
+        return " ".join(words)
+
+    def match(self, name: str) -> Match | None:
+        """The first match of that name."""
+        return next((match for match in self.matches if match.name == name), None)
+
+    def moved_to(self, chain: str) -> Rule:
+        return replace(self, chain=chain)
+
+
+def quote(value: str, option: str = "") -> str:
+    """Quote a value as iptables-save does for that option."""
+    if option not in _ALWAYS_QUOTED and (
+        _BARE.match(value) if option == "--comment" else not re.search(r"[\s\"'\\]", value)
+    ):
+        return value or '""'
+    special = _ESCAPED["comment" if option == "--comment" else "default"]
+    return '"' + "".join("\\" + char if char in special else char for char in value) + '"'
+
+
+def _tokens(line: str) -> list[tuple[str, bool]]:
+    """Words of a saved line; the flag says that the word stood in quotes (so that "-" is a value, never an option)."""
+    words: list[tuple[str, bool]] = []
+    position = 0
+    line = line.strip()
+    while position < len(line):
+        found = _TOKEN.match(line, position)
+        if found is None:
+            raise SipguardError(f"cannot read this line of iptables-save: {line!r}")
+        quoted, bare = found.groups()
+        words.append((_UNESCAPE.sub(r"\1", quoted), True) if quoted is not None else (bare, False))
+        position = found.end()
+    return words
+
+
+def _canonical(match: Match) -> Match:
+    """Undo what single releases print differently for the same rule."""
+    if match.name == "string":  # 1.8.7 prints the default end of the search window, later ones do not
+        options = tuple(o for o in match.options if not (o.name == "--to" and o.values == (_STRING_END,)))
+        return replace(match, options=options)
+    return match
+
+
+def parse_rule(line: str) -> Rule:
+    """Read one ``-A CHAIN ...`` line of iptables-save.
+
+    Raises SipguardError for a line that is none.
+    """
+    words = _tokens(line)
+    if len(words) < 2 or words[0][0] != "-A":
+        raise SipguardError(f"not a rule of iptables-save: {line!r}")
+    chain = words[1][0]
+    header: list[Option] = []
+    matches: list[Match] = []
+    target, goto = "", False
+    target_options: tuple[Option, ...] = ()
+    current: list[Option] = header
+    groups: list[tuple[str, list[Option]]] = []
+    negated = False
+    position = 2
+    while position < len(words):
+        word, quoted = words[position]
+        position += 1
+        if word == "!" and not quoted:
+            negated = True
+            continue
+        if quoted or not word.startswith("-"):
+            raise SipguardError(f"cannot read {word!r} in this line of iptables-save: {line!r}")
+        values: list[str] = []
+        while position < len(words) and (words[position][1] or not _is_option(words[position][0])):
+            values.append(words[position][0])
+            position += 1
+        if word == "-m":
+            current = []
+            groups.append((values[0] if values else "", current))
+        elif word in ("-j", "-g"):
+            target, goto = (values[0] if values else ""), word == "-g"
+            current = []
+            groups.append(("", current))
+        else:
+            (header if word in _HEADER else current).append(Option(word, tuple(values), negated))
+        negated = False
+    for name, options in groups:
+        if name:
+            matches.append(_canonical(Match(name, tuple(options))))
+        else:
+            target_options = tuple(options)
+    return Rule(chain, tuple(matches), target, target_options, tuple(header), goto)
+
+
+def _is_option(word: str) -> bool:
+    return word == "!" or (word.startswith("-") and len(word) > 1 and not word[1].isdigit())

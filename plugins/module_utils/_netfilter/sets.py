@@ -1,0 +1,185 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sets of addresses: what each of ours is made of, which are there, and scripts for ipset restore.
+
+A set is filled aside and swapped in, so no packet is ever judged against half of it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from .._sip.errors import SipguardError
+from .names import FAMILIES, OBSERVED, OFFENDERS, TRUSTED, Family
+from .rule import Rule
+from .runner import CommandError, Runner
+
+__all__ = [
+    "LEARNED",
+    "Network",
+    "SetHeader",
+    "SetSpec",
+    "fill_script",
+    "member_text",
+    "parse_terse",
+    "read_headers",
+    "read_members",
+    "restore",
+    "sets_in_rules",
+    "spec",
+]
+
+Network = "ipaddress.IPv4Network | ipaddress.IPv6Network"
+
+# Filled by the kernel itself, worth nothing after the rules that fill them are gone.
+LEARNED = (OFFENDERS, OBSERVED)
+_LEARNED_TIMEOUT = 3600  # s; only the default of the set, every rule that adds says its own
+_LEARNED_SIZE = 65536
+_MIN_SIZE = 1024
+_ASIDE = "-new"
+
+
+@dataclass(frozen=True)
+class SetSpec:
+    """How a set is made. ``timeout`` is in seconds, None for a set whose members stay."""
+
+    name: str
+    type: str
+    family: Family
+    maxelem: int
+    timeout: int | None = None
+    # A full set of learned sources makes room for the newest one instead of refusing it (ipset(8), forceadd).
+    forceadd: bool = False
+
+    def create(self, name: str = "") -> str:
+        words = ["create", name or self.name, self.type, "family", self.family.inet, "maxelem", str(self.maxelem)]
+        if self.timeout is not None:
+            words += ["timeout", str(self.timeout)]
+        if self.forceadd:
+            words.append("forceadd")
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class SetHeader:
+    """A live set without its members."""
+
+    name: str
+    type: str
+    inet: str
+    maxelem: int
+    has_timeout: bool
+    references: int
+    entries: int
+
+    def fits(self, wanted: SetSpec) -> bool:
+        """Whether the set can serve as ``wanted`` (its size aside)."""
+        return (self.type, self.inet, self.has_timeout) == (wanted.type, wanted.family.inet, wanted.timeout is not None)
+
+
+def spec(name: str, entries: int = 0) -> SetSpec:
+    """The make of one of our sets by its full name; ``entries`` is what it has to hold.
+
+    Raises SipguardError for a name that is none of ours.
+    """
+    for family in FAMILIES:
+        base = name[: -len(family.suffix)]
+        if not name.endswith(family.suffix):
+            continue
+        if base in LEARNED:
+            return SetSpec(name, "hash:ip", family, _LEARNED_SIZE, _LEARNED_TIMEOUT, forceadd=True)
+        if base == TRUSTED:
+            return SetSpec(name, "hash:net", family, max(_MIN_SIZE, entries * 3 // 2))
+    raise SipguardError(f"{name} is not a set of sipguard")
+
+
+def sets_in_rules(rules: Iterable[Rule]) -> list[str]:
+    """Names of the sets that rules look into or add to, each once, in order."""
+    names: dict[str, None] = {}
+    for rule in rules:
+        options = [option for match in rule.matches if match.name == "set" for option in match.options]
+        for option in (*options, *rule.target_options):
+            if option.name in ("--match-set", "--add-set", "--del-set"):
+                names[option.values[0]] = None
+    return list(names)
+
+
+def parse_terse(text: str) -> dict[str, SetHeader]:
+    """Read ``ipset list -terse``."""
+    found: dict[str, SetHeader] = {}
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        if "Name" not in fields:
+            continue
+        words = fields.get("Header", "").split()
+        header = {word: words[index + 1] for index, word in enumerate(words[:-1])}
+        found[fields["Name"]] = SetHeader(
+            fields["Name"],
+            fields.get("Type", ""),
+            header.get("family", ""),
+            int(header.get("maxelem", "0")),
+            "timeout" in words,
+            int(fields.get("References", "0")),
+            int(fields.get("Number of entries", "0")),
+        )
+    return found
+
+
+def _ipset(runner: Runner) -> str:
+    command = runner.which("ipset")
+    if command is None:
+        raise SipguardError("ipset is not installed on this host; install the package 'ipset'")
+    return command
+
+
+def read_headers(runner: Runner) -> dict[str, SetHeader]:
+    """Every set of this host by name, members left out, with one command."""
+    argv = [_ipset(runner), "list", "-terse"]
+    done = runner.run(argv)
+    if done.returncode != 0:
+        raise CommandError(argv, done)
+    return parse_terse(done.stdout)
+
+
+def read_members(runner: Runner, name: str) -> dict[str, int]:
+    """Members of one set as the kernel prints them, with the seconds each has left (0: for ever)."""
+    argv = [_ipset(runner), "save", name]
+    done = runner.run(argv)
+    if done.returncode != 0:
+        raise CommandError(argv, done)
+    members: dict[str, int] = {}
+    for line in done.stdout.splitlines():
+        words = line.split()
+        if words[:2] == ["add", name]:
+            members[words[2]] = int(words[words.index("timeout") + 1]) if "timeout" in words else 0
+    return members
+
+
+def member_text(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    """A network as ipset prints it: a single address without its prefix length."""
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def fill_script(wanted: SetSpec, members: Iterable[str], live: Mapping[str, SetHeader]) -> str:
+    """A script that makes the set hold exactly ``members``, in one moment: filled aside, swapped, the old one destroyed."""
+    aside = wanted.name + _ASIDE
+    lines = [f"destroy {aside}"] if aside in live else []
+    if wanted.name not in live:
+        lines.append(wanted.create())
+    lines.append(wanted.create(aside))
+    lines += [f"add {aside} {member}" for member in members]
+    lines += [f"swap {aside} {wanted.name}", f"destroy {aside}"]
+    return "".join(line + "\n" for line in lines)
+
+
+def restore(runner: Runner, script: str) -> None:
+    """Run one script; ipset stops at the first line that fails. Raises CommandError with ipset's own words."""
+    if not script:
+        return
+    argv = [_ipset(runner), "restore"]
+    done = runner.run(argv, script)
+    if done.returncode != 0:
+        raise CommandError(argv, done)

@@ -1,0 +1,90 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sip_host_info
+short_description: Find out what a host lacks before sipguard can protect it
+version_added: 0.1.0
+author:
+  - The sipguard.pbx contributors (@sipguard)
+description:
+  - Looks at the distribution, the rights, the kernel's netfilter extensions, the commands and the SSH connection. Changes nothing.
+  - The kernel is asked for its extensions the way iptables asks, which may make it load their modules.
+options: {}
+attributes:
+  check_mode:
+    description: Can run in check mode. It never changes anything.
+    support: full
+  diff_mode:
+    description: There is nothing to compare.
+    support: none
+  idempotent:
+    description: It never changes anything.
+    support: full
+  platform:
+    description: Hosts it runs on.
+    support: full
+    platforms: linux
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  sipguard.pbx.sip_host_info:
+  register: host
+
+- name: Stop when something is missing
+  ansible.builtin.assert:
+    that: host.problems | length == 0
+    fail_msg: "{{ host.problems | join('; ') }}"
+"""
+
+RETURN = r"""
+problems:
+  description: What has to be put right by hand, one sentence each.
+  returned: always
+  type: list
+  elements: str
+missing_packages:
+  description: Packages that have to be installed.
+  returned: always
+  type: list
+  elements: str
+  sample: [ipset]
+platform:
+  description: V(freepbx) or V(asterisk).
+  returned: always
+  type: str
+distribution:
+  description: The distribution and its version.
+  returned: always
+  type: str
+  sample: debian 12
+ssh_peers:
+  description: The addresses from which Ansible reaches this host over SSH, empty for other connections.
+  returned: always
+  type: list
+  elements: str
+  sample: [192.0.2.7]
+"""
+
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._host.inspection import inspect
+from ..module_utils._netfilter.runner import HostRunner
+
+
+def main() -> None:
+    """The host -> findings."""
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module.exit_json(changed=False, **asdict(inspect(HostRunner())))
+
+
+if __name__ == "__main__":
+    main()
