@@ -66,13 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(found: dict[str, Any], text: str, as_json: bool) -> None:
-    print(json.dumps(found, indent=2, sort_keys=True) if as_json else text)
+    sys.stdout.write((json.dumps(found, indent=2, sort_keys=True) if as_json else text) + "\n")
 
 
 def _restore(runner: HostRunner, store: Store) -> int:
     done, errors = restore.restore(runner, store)
     for line in done:
-        print(f"sipguard: {line}")
+        sys.stdout.write(f"sipguard: {line}\n")
     for line in errors:
         _complain(line)
     return EXIT_ERROR if errors else EXIT_OK
@@ -81,8 +81,8 @@ def _restore(runner: HostRunner, store: Store) -> int:
 def _complain(message: str) -> None:
     # Under systemd the prefix makes it a critical line of the journal (sd-daemon(3)).
     prefix = "<2>" if "JOURNAL_STREAM" in os.environ else ""
-    print(f"{prefix}sipguard: {message}", file=sys.stderr)
+    sys.stderr.write(f"{prefix}sipguard: {message}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

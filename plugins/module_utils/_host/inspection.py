@@ -19,7 +19,7 @@ __all__ = ["Inspection", "inspect", "parse_os_release", "ssh_peers", "unsupporte
 
 # Command -> Debian package that has it.
 _COMMANDS = {"iptables": "iptables", "ip6tables": "iptables", "ipset": "ipset"}
-_MATCHES = ("set", "string", "connmark", "mark", "multiport", "u32", "comment")
+_MATCHES = ("set", "string", "connmark", "mark", "multiport", "u32", "conntrack", "comment")
 _TARGETS = ("SET", "CONNMARK", "MARK", "REJECT")
 _RELEASES = {
     "debian": ("11", "12", "13", ""),  # testing and unstable have no VERSION_ID

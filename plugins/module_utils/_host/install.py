@@ -29,7 +29,7 @@ WANTED = "/etc/systemd/system/multi-user.target.wants/sipguard-restore.service"
 _LOADED = (_command.__name__,)
 _PACKAGES = ("_sip", "_netfilter", "_host")
 _COMMAND_TEXT = """\
-#!/usr/bin/python3 -sE
+#!/usr/bin/python3 -I
 # Written by sipguard.pbx. Changes made here are overwritten.
 import sys
 

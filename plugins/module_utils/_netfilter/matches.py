@@ -13,6 +13,7 @@ __all__ = [
     "MULTIPORT_SLOTS",
     "comment",
     "connmark",
+    "handshake_done",
     "in_set",
     "interface",
     "packet_mark",
@@ -79,6 +80,14 @@ def connmark(value: int, mask: int, negated: bool = False) -> Match:
 
 def packet_mark(value: int, mask: int) -> Match:
     return Match("mark", (Option("--mark", (f"0x{value:x}/0x{mask:x}",)),))
+
+
+def handshake_done(negated: bool = False) -> Match:
+    """The TCP connection was really set up: whoever sends has seen our answer.
+
+    A lone segment with a forged source is tracked as well (nf_conntrack_tcp_loose), but is never "assured".
+    """
+    return Match("conntrack", (Option("--ctstatus", ("ASSURED",), negated),))
 
 
 def comment(text: str) -> Match:

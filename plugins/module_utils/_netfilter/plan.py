@@ -130,6 +130,8 @@ def plan_family(live: Ruleset, target: Policy) -> FamilyPlan:
     judges, judged = _judges(target), generation != 0
     if judges and not judged:
         plan.clear_before = (target.mask, None)  # left over from rules that are no longer there
+    elif judges and policy.mask != target.mask:
+        plan.clear_before = (target.mask | policy.mask, None)
     elif judges and wanted_generation != generation:
         plan.clear_before = (target.mask, wanted_generation)  # idle since this generation's last turn
     elif judged and not judges:

@@ -14,6 +14,7 @@ The policy is put together anew from all members each time, so the order can nev
                                        any older admission: forgotten
                                        SIP -> SIPGUARD-JUDGE
       SIPGUARD-JUDGE                   trusted: leave
+                                       a response over UDP: leave (it asks for nothing, and admits nobody)
                                        gate, signatures
                                        observed: leave (counted, not admitted)
                                        a whole request that nobody objected to: admit the conversation
@@ -51,6 +52,7 @@ from .rule import Match, Option, Rule
 __all__ = [
     "HEADERS_END",
     "REQUEST_LINE_END",
+    "RESPONSE",
     "Member",
     "Policy",
     "Selector",
@@ -62,6 +64,7 @@ __all__ = [
 
 REQUEST_LINE_END = b" SIP/2.0\r\n"
 HEADERS_END = b"\r\n\r\n"
+RESPONSE = b"SIP/2.0 "
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,11 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
         main.append(m.set_connmark(Rule(CHAIN_MAIN, (m.connmark(0, policy.mask, negated=True),)), 0, policy.mask))
         main += [replace(selector.rule(CHAIN_MAIN), target=CHAIN_JUDGE) for selector in judged]
         judge = [Rule(CHAIN_JUDGE, (trusted,), "RETURN")]
+        if any(selector.protocol == "udp" for selector in judged):
+            # A datagram is one message. On TCP a request may follow in the same segment; and an answer to a connection
+            # of ours does not come to a SIP port.
+            answer = m.starts_with(policy.family, "udp", RESPONSE)
+            judge.append(Rule(CHAIN_JUDGE, (answer,), "RETURN", header=(m.protocol("udp"),)))
         for slot in GATE_SLOTS:
             judge += [replace(selector.rule(CHAIN_JUDGE), target=slot) for selector in _selectors(policy, (slot,))]
         judge.append(Rule(CHAIN_JUDGE, (m.packet_mark(policy.mask, policy.mask),), "RETURN"))
@@ -222,9 +230,9 @@ def _read_generation(main: Iterable[Rule]) -> tuple[int, int]:
     for rule in main:
         mark = rule.match("connmark")
         if mark is not None and rule.target == "RETURN":
-            value, _, mask = mark.options[0].values[0].partition("/")
-            if mask and int(value, 16) in generations(int(mask, 16)):
-                return int(value, 16), int(mask, 16)
+            parts = [int(part, 16) for part in mark.options[0].values[0].split("/")]
+            if len(parts) == 2 and parts[0] in generations(parts[1]):
+                return parts[0], parts[1]
     return 0, ADMISSION_MASK
 
 

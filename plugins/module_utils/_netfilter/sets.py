@@ -23,6 +23,7 @@ __all__ = [
     "SetHeader",
     "SetSpec",
     "fill_script",
+    "leftover_script",
     "member_text",
     "parse_terse",
     "read_headers",
@@ -163,10 +164,16 @@ def member_text(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
+def leftover_script(wanted: SetSpec, live: Mapping[str, SetHeader]) -> str:
+    """What a run that was killed between swapping and destroying has left to do."""
+    aside = wanted.name + _ASIDE
+    return f"destroy {aside}\n" if aside in live else ""
+
+
 def fill_script(wanted: SetSpec, members: Iterable[str], live: Mapping[str, SetHeader]) -> str:
     """A script that makes the set hold exactly ``members``, in one moment: filled aside, swapped, the old one destroyed."""
     aside = wanted.name + _ASIDE
-    lines = [f"destroy {aside}"] if aside in live else []
+    lines = leftover_script(wanted, live).splitlines()
     if wanted.name not in live:
         lines.append(wanted.create())
     lines.append(wanted.create(aside))

@@ -96,6 +96,8 @@ def converge(runner: Runner, store: Store, wanted: Members, *, present: bool, pe
             script += f"destroy {name}\n"
         elif set(live[family]) != set(wanted[family]) or (present and header is None):
             script += sets.fill_script(target, wanted[family], headers)
+        else:
+            script += sets.leftover_script(target, headers)
     text = _file_text(wanted)
     outdated = persist and store.read(SETS_FILE) != text
     if not check:

@@ -5,14 +5,14 @@
 
 ::
 
-    SIPGUARD-UA             a response: leave (signatures are about requests; a listed phone may answer our calls)
-                            has a User-Agent header -> SIPGUARD-UA-HEADER
+    SIPGUARD-UA             has a User-Agent header -> SIPGUARD-UA-HEADER
                             a whole request without one (if asked for) -> HIT
                             payload signatures -> HIT
     SIPGUARD-UA-HEADER      signatures of the header in its usual spelling -> HIT
                             the header is spelled oddly -> SIPGUARD-UA-ODD
-    SIPGUARD-UA-ODD         the same signatures behind each odd spelling -> HIT
-    SIPGUARD-UA-HIT         never to be learned -> STOP; learn the source; -> STOP   (observe: note the source, mark, return)
+    SIPGUARD-UA-ODD         the same signatures behind each odd spelling, whatever ends the line before -> HIT
+    SIPGUARD-UA-HIT         never to be learned, or TCP without a handshake -> STOP; learn the source; -> STOP
+                            (observe: note the source, mark, return)
     SIPGUARD-UA-STOP        DROP or REJECT
 
 The kernel searches bytes, it does not parse: RFC 3261 section 7.3.1 lets a header's name be written in any case and its
@@ -28,7 +28,7 @@ from typing import Any
 
 from .._sip.addresses import Network, collapse, parse_networks
 from .._sip.errors import OptionError
-from .._sip.signatures import ANCHOR, ANYWHERE, EXACT, HEADER, PAYLOAD, Signature
+from .._sip.signatures import ANYWHERE, EXACT, HEADER, PAYLOAD, Signature
 from . import matches as m
 from .names import CHAIN_UA, MAX_TIMEOUT, OBSERVED, OFFENDERS, Family
 from .options import Common, verdict
@@ -42,13 +42,14 @@ ODD_CHAIN = CHAIN_UA + "-ODD"
 HIT_CHAIN = CHAIN_UA + "-HIT"
 STOP_CHAIN = CHAIN_UA + "-STOP"
 
-# What may stand between "User-Agent" and its value instead of ": ".
-ODD_SPELLINGS = (b":", b":\t", b":  ", b" : ", b" :", b":\r\n ")
+_NAME = b"User-Agent"
+# What may stand between "User-Agent" and its value instead of ": ". The last one is the usual spelling, for headers whose lines
+# do not end in CRLF: Asterisk takes a bare LF (chan_sip) and a bare CR (PJSIP) for the end of a line as well.
+ODD_SPELLINGS = (b":", b":\t", b":  ", b" : ", b" :", b":\r\n ", b": ")
 # A header in its usual spelling whose value begins with more white space.
 _ODD_AFTER_USUAL = (HEADER + b" ", HEADER + b"\t", HEADER + b"\r\n ")
-_EMPTY = (ANCHOR + b":\r\n", HEADER + b"\r\n")
+_EMPTY = (_NAME + b":\r\n", _NAME + b": \r\n")
 _FOLDS = (b" ", b"\t")
-_RESPONSE = b"SIP/2.0 "
 OBSERVED_FOR = 7 * 24 * 3600  # s
 
 
@@ -99,17 +100,13 @@ def _to_hit(chain: str, matches: Sequence[Match], remark: str) -> Rule:
 
 
 def _entry(common: Common, wanted: UserAgentPolicy, family: Family) -> list[Rule]:
-    anchor = m.string(ANCHOR, ignore_case=True)
-    rules = [
-        Rule(CHAIN_UA, (m.starts_with(family, transport, _RESPONSE),), "RETURN", header=(m.protocol(transport),))
-        for transport in dict.fromkeys(selector.protocol for selector in common.selectors)
-    ]
-    rules.append(Rule(CHAIN_UA, (anchor,), HEADER_CHAIN))
+    anchor = m.string(_NAME, ignore_case=True)
+    rules = [Rule(CHAIN_UA, (anchor,), HEADER_CHAIN)]
     if common.observe:
         rules.append(Rule(CHAIN_UA, (m.packet_mark(common.mask, common.mask),), "RETURN"))
     if wanted.missing_header:
         # All headers in one packet, or the missing one may just be in the next segment.
-        whole = (m.string(REQUEST_LINE_END), m.string(HEADERS_END), m.string(ANCHOR, ignore_case=True, negated=True))
+        whole = (m.string(REQUEST_LINE_END), m.string(HEADERS_END), m.string(_NAME, ignore_case=True, negated=True))
         rules.append(_to_hit(CHAIN_UA, whole, "no User-Agent header"))
     rules += [
         _to_hit(CHAIN_UA, (m.string(signature.needle, wanted.ignore_case),), f"payload {signature.value}")
@@ -130,8 +127,10 @@ def _header(wanted: UserAgentPolicy) -> list[Rule]:
             unfolded = [m.string(pattern + fold, ignore_case=True, negated=True) for fold in _FOLDS]
             rules.append(_to_hit(HEADER_CHAIN, (m.string(pattern, ignore_case=True), *unfolded), "empty User-Agent"))
     if any(signature.match not in (PAYLOAD, ANYWHERE) for signature in wanted.signatures):
-        rules.append(Rule(HEADER_CHAIN, (m.string(HEADER, ignore_case=True, negated=True),), ODD_CHAIN))
-        rules += [Rule(HEADER_CHAIN, (m.string(odd, ignore_case=True),), ODD_CHAIN) for odd in _ODD_AFTER_USUAL]
+        rules.append(Rule(HEADER_CHAIN, (m.string(HEADER, ignore_case=True, negated=True),), ODD_CHAIN, goto=True))
+        rules += [
+            Rule(HEADER_CHAIN, (m.string(odd, ignore_case=True),), ODD_CHAIN, goto=True) for odd in _ODD_AFTER_USUAL
+        ]
     return rules
 
 
@@ -140,13 +139,20 @@ def _odd(wanted: UserAgentPolicy) -> list[Rule]:
     for signature in wanted.signatures:
         if signature.match in (PAYLOAD, ANYWHERE):
             continue
-        value = signature.value.encode("utf-8") + (b"\r\n" if signature.match == EXACT else b"")
-        for spelling in ODD_SPELLINGS:
+        value = signature.value.encode("utf-8")
+        ending = b"\r" if signature.match == EXACT else b""
+        patterns = [_NAME + spelling + value + ending for spelling in ODD_SPELLINGS]
+        if signature.match == EXACT:
+            patterns.append(_NAME + b": " + value + b"\n")
+        rules += [
             # The limit of xt_string; a value this long is not what anybody spells oddly.
-            pattern = (ANCHOR + spelling + value)[: m.MAX_PATTERN]
-            rules.append(
-                _to_hit(ODD_CHAIN, (m.string(pattern, wanted.ignore_case),), f"{signature.match} {signature.value}")
+            _to_hit(
+                ODD_CHAIN,
+                (m.string(pattern[: m.MAX_PATTERN], wanted.ignore_case),),
+                f"{signature.match} {signature.value}",
             )
+            for pattern in patterns
+        ]
     return rules
 
 
@@ -162,6 +168,9 @@ def _hit(common: Common, wanted: UserAgentPolicy, family: Family) -> list[Rule]:
     if wanted.learn_for:
         nets = [network for network in wanted.never if network.version == family.version]
         rules += [Rule(HIT_CHAIN, (), STOP_CHAIN, header=(m.source(str(net)),), goto=True) for net in nets]
+        if any(selector.protocol == "tcp" for selector in common.selectors):
+            unproven = (m.handshake_done(negated=True),)
+            rules.append(Rule(HIT_CHAIN, unproven, STOP_CHAIN, header=(m.protocol("tcp"),), goto=True))
         learned = (OFFENDERS + family.suffix, "src")
         timeout = Option("--timeout", (str(wanted.learn_for),))
         rules.append(Rule(HIT_CHAIN, (), "SET", (Option("--add-set", learned), Option("--exist"), timeout)))

@@ -88,7 +88,7 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group(
         "desk phones",
-        "usecallmanagernz/patches#39; Greenbone vulnerability tests 'Cisco ATA Detection (SIP)' and '... SPA Series ...'",
+        "usecallmanagernz/patches#39; Greenbone vulnerability test 'Cisco ATA Detection (SIP)'; rapid7/recog",
         (
             "Cisco-CP7821/12.8.1",
             "Cisco-CP7861/14.1.1",
@@ -150,7 +150,7 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group(
         "desk phones and base stations",
-        "Gigaset wiki, user-agent examples; antirek/sip-device-detector; elektronikbasteln's published list (AGFEO, DX800A)",
+        "Gigaset wiki, user-agent examples; antirek/sip-device-detector; elektronikbasteln's list (AGFEO)",
         (
             "Gigaset N510 IP PRO/42.250.00.000.000",
             "Gigaset N870 IP PRO/83.V2.39.0+build.a546b91;7C2F80000001",
@@ -183,7 +183,7 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group(
         "softphones",
-        "kamailio/kamailio#2007 (Zoiper), ntop/nProbe#214 (Bria), baresip/baresip#251, paulseward/sip-hardening siptables.sh",
+        "kamailio/kamailio#2007 (Zoiper), ntop/nProbe#214 (Bria), baresip/baresip#251, paulseward/sip-hardening",
         (
             "Z 3.15.40006 rv2.8.20",
             "Z 5.5.14 v2.10.18.6",
@@ -311,33 +311,171 @@ USER_AGENTS: tuple[str, ...] = tuple(value for group in GROUPS for value in grou
 
 # Names that values of real products begin with.
 MAKERS: tuple[str, ...] = (
-    "2N", "3CX", "Aastra", "ABTO", "Acrobits", "AGEphone", "AGFEO", "Akuvox", "Alcatel", "Algo-", "Ascom", "Asterisk",
-    "Auerswald", "Audiocodes", "Avaya", "AVM", "Axis", "Axon", "baresip", "Behnke", "beroNet", "bintec", "Blink",
-    "Bria", "BroadWorks", "Browser Phone", "Cisco", "COMpact", "COMtrexx", "Conaito", "CSipSimple", "CyberData",
-    "Dahua", "Digium", "Dinstar", "DoorBird", "Draytek", "DX800A", "Ekiga", "Elastix", "Ericsson", "Escene", "eyeBeam",
-    "Fanvil", "FPBX", "FreePBX", "FreeSWITCH", "FRITZ!", "GENBAND", "Gigaset", "Grandstream", "Groundwire", "Hikvision",
-    "HiPath", "Home Assistant", "Htek", "Huawei", "Ingate", "innovaphone", "Issabel", "Jigasi", "Jitsi", "JsSIP",
-    "kamailio", "LANCOM", "Linksys", "Linphone", "Mediant", "MERA", "Metaswitch", "MicroSIP", "Microsoft", "MikoPBX",
-    "Mitel", "MiVoice", "Mizu", "NEC-", "Nokia", "OBIHAI", "OmniPCX", "OpenScape", "OpenSIPS", "OpenStage", "OpenVox",
-    "optiPoint", "Oracle", "Ozeki", "Panasonic", "Patton", "PBXact", "Pexip", "Phoner", "PJSUA", "Poly", "PortSIP",
-    "Ribbon", "Samsung", "Sangoma", "SFLphone", "SIP.js", "sipgate", "SIPml5", "Sippy", "SIPSorcery", "Sipura",
-    "SJphone", "Skype", "snom", "Sonus", "Spectralink", "Speedport", "Sphairon", "STARFACE", "Swyx", "SylkServer",
-    "TANDBERG", "Technicolor", "Telnyx", "Thomson", "Twilio", "Twinkle", "UCCAPI", "Univerge", "Vega", "X-Lite",
-    "YATE", "Yealink", "Yeastar", "Z 3", "Z 5", "Zenitel", "Zoiper", "ZTE", "Zyxel",
-)  # fmt: skip
+    "2N",
+    "3CX",
+    "Aastra",
+    "ABTO",
+    "Acrobits",
+    "AGEphone",
+    "AGFEO",
+    "Akuvox",
+    "Alcatel",
+    "Algo-",
+    "Ascom",
+    "Asterisk",
+    "Auerswald",
+    "Audiocodes",
+    "Avaya",
+    "AVM",
+    "Axis",
+    "Axon",
+    "baresip",
+    "Behnke",
+    "beroNet",
+    "bintec",
+    "Blink",
+    "Bria",
+    "BroadWorks",
+    "Browser Phone",
+    "Cisco",
+    "COMpact",
+    "COMtrexx",
+    "Conaito",
+    "CSipSimple",
+    "CyberData",
+    "Dahua",
+    "Digium",
+    "Dinstar",
+    "DoorBird",
+    "Draytek",
+    "DX800A",
+    "Ekiga",
+    "Elastix",
+    "Ericsson",
+    "Escene",
+    "eyeBeam",
+    "Fanvil",
+    "FPBX",
+    "FreePBX",
+    "FreeSWITCH",
+    "FRITZ!",
+    "GENBAND",
+    "Gigaset",
+    "Grandstream",
+    "Groundwire",
+    "Hikvision",
+    "HiPath",
+    "Home Assistant",
+    "Htek",
+    "Huawei",
+    "Ingate",
+    "innovaphone",
+    "Issabel",
+    "Jigasi",
+    "Jitsi",
+    "JsSIP",
+    "kamailio",
+    "LANCOM",
+    "Linksys",
+    "Linphone",
+    "Mediant",
+    "MERA",
+    "Metaswitch",
+    "MicroSIP",
+    "Microsoft",
+    "MikoPBX",
+    "Mitel",
+    "MiVoice",
+    "Mizu",
+    "NEC-",
+    "Nokia",
+    "OBIHAI",
+    "OmniPCX",
+    "OpenScape",
+    "OpenSIPS",
+    "OpenStage",
+    "OpenVox",
+    "optiPoint",
+    "Oracle",
+    "Ozeki",
+    "Panasonic",
+    "Patton",
+    "PBXact",
+    "Pexip",
+    "Phoner",
+    "PJSUA",
+    "Poly",
+    "PortSIP",
+    "Ribbon",
+    "Samsung",
+    "Sangoma",
+    "SFLphone",
+    "SIP.js",
+    "sipgate",
+    "SIPml5",
+    "Sippy",
+    "SIPSorcery",
+    "Sipura",
+    "SJphone",
+    "Skype",
+    "snom",
+    "Sonus",
+    "Spectralink",
+    "Speedport",
+    "Sphairon",
+    "STARFACE",
+    "Swyx",
+    "SylkServer",
+    "TANDBERG",
+    "Technicolor",
+    "Telnyx",
+    "Thomson",
+    "Twilio",
+    "Twinkle",
+    "UCCAPI",
+    "Univerge",
+    "Vega",
+    "X-Lite",
+    "YATE",
+    "Yealink",
+    "Yeastar",
+    "Z 3",
+    "Z 5",
+    "Zenitel",
+    "Zoiper",
+    "ZTE",
+    "Zyxel",
+)
 
 # Words that anybody's own client may begin with, although no product above does.
 GENERIC: tuple[str, ...] = (
-    "agent", "android", "call", "caller", "client", "custom", "default", "gateway", "intercom", "phone", "server",
-    "softphone", "switch", "telephone", "test", "trunk", "user", "webrtc",
-)  # fmt: skip
+    "agent",
+    "android",
+    "call",
+    "caller",
+    "client",
+    "custom",
+    "default",
+    "gateway",
+    "intercom",
+    "phone",
+    "server",
+    "softphone",
+    "switch",
+    "telephone",
+    "test",
+    "trunk",
+    "user",
+    "webrtc",
+)
 
 
 def _wire(text: str) -> bytes:
     return text.lstrip("\n").replace("\n", "\r\n").encode("utf-8")
 
 
-# Written for this purpose, after the messages such systems send; addresses and names are those of RFC 5737 and RFC 2606.
+# Written for this purpose, after what such systems send. Addresses and names are those of RFC 5737 and RFC 2606.
+# A backslash at the end of a line only keeps the source narrow.
 MESSAGES: tuple[tuple[str, bytes], ...] = (
     (
         "a desk phone's REGISTER",
@@ -349,7 +487,8 @@ To: "Reception" <sip:201@pbx.example.com>
 Call-ID: 0_132618570@192.0.2.21
 CSeq: 2 REGISTER
 Contact: <sip:201@192.0.2.21:5062>
-Authorization: Digest username="201", realm="asterisk", nonce="655a1c34/9f1d", uri="sip:pbx.example.com:5060", response="7f0a6c2f1f5d0f1b2a3c4d5e6f708192", algorithm=MD5
+Authorization: Digest username="201", realm="asterisk", nonce="655a1c34/9f1d", uri="sip:pbx.example.com:5060",\
+ response="7f0a6c2f1f5d0f1b2a3c4d5e6f708192", algorithm=MD5
 Allow: INVITE, INFO, PRACK, ACK, BYE, CANCEL, OPTIONS, NOTIFY, REGISTER, SUBSCRIBE, REFER, PUBLISH, UPDATE, MESSAGE
 Max-Forwards: 70
 User-Agent: Yealink SIP-T46S 66.86.0.15
@@ -357,7 +496,7 @@ Expires: 3600
 Allow-Events: talk,hold,conference,refer,check-sync
 Content-Length: 0
 
-"""),  # noqa: E501
+"""),
     ),
     (
         "a Cisco phone's REGISTER (RFC 7989 nil UUID in Session-ID)",
@@ -371,13 +510,17 @@ Session-ID: 3a5f1b2c00105000a00000aabbccddee;remote=0000000000000000000000000000
 Max-Forwards: 70
 CSeq: 101 REGISTER
 User-Agent: Cisco-CP8851/14.2.1
-Contact: <sip:4570@192.0.2.22:51521;transport=tcp>;+sip.instance="<urn:uuid:00000000-0000-0000-0000-00aabbccddee>";+u.sip!devicename.ccm.cisco.com="SEP00AABBCCDDEE";+u.sip!model.ccm.cisco.com="684"
-Supported: replaces,join,sdp-anat,norefersub,resource-priority,extended-refer,X-cisco-callinfo,X-cisco-serviceuri,X-cisco-escapecodes,X-cisco-service-control,X-cisco-srtp-fallback,X-cisco-monrec,X-cisco-config,X-cisco-sis-9.1.1
+Contact: <sip:4570@192.0.2.22:51521;transport=tcp>;\
++sip.instance="<urn:uuid:00000000-0000-0000-0000-00aabbccddee>";\
++u.sip!devicename.ccm.cisco.com="SEP00AABBCCDDEE";+u.sip!model.ccm.cisco.com="684"
+Supported: replaces,join,sdp-anat,norefersub,resource-priority,extended-refer,X-cisco-callinfo,\
+X-cisco-serviceuri,X-cisco-escapecodes,X-cisco-service-control,X-cisco-srtp-fallback,X-cisco-monrec,\
+X-cisco-config,X-cisco-sis-9.1.1
 Reason: SIP;cause=200;text="cisco-alarm:14 Name=SEP00AABBCCDDEE ActiveLoad=sip88xx.14-2-1 Last=initialized"
 Expires: 3600
 Content-Length: 0
 
-"""),  # noqa: E501
+"""),
     ),
     (
         "chan_sip's INVITE with its default session name",
@@ -554,7 +697,8 @@ a=rtcp:9 IN IP4 0.0.0.0
 a=candidate:3458083907 1 udp 2122260223 192.0.2.77 57240 typ host generation 0 network-id 1
 a=ice-ufrag:PKyv
 a=ice-pwd:EtEbDzQPMLcfnnDHIne1aDyF
-a=fingerprint:sha-256 93:57:33:0D:2C:19:15:0E:99:59:F5:74:25:AA:3A:9C:A0:52:95:92:BC:62:CD:84:1A:59:70:0D:70:3D:F9:24
+a=fingerprint:sha-256 \
+93:57:33:0D:2C:19:15:0E:99:59:F5:74:25:AA:3A:9C:A0:52:95:92:BC:62:CD:84:1A:59:70:0D:70:3D:F9:24
 a=setup:actpass
 a=mid:0
 a=rtpmap:111 opus/48000/2
@@ -680,7 +824,8 @@ Call-ID: aa26998a-7a26-48a6-243a-11eda51a3aa6
 From: <sip:trunk01@sip.example.net>;tag=61616278
 To: <sip:trunk01@sip.example.net>;tag=z9hG4bKPjf6110200
 CSeq: 2 REGISTER
-WWW-Authenticate: Digest realm="sip.example.net",nonce="aZd2+2mXdc/Fm8LSKfGjrtllo5vsuBEhL6VSjUA=",qop="auth",algorithm=MD5
+WWW-Authenticate: Digest realm="sip.example.net",nonce="aZd2+2mXdc/Fm8LSKfGjrtllo5vsuBEhL6VSjUA=",qop="auth",\
+algorithm=MD5
 Server: kamailio (5.7.4 (x86_64/linux))
 Content-Length: 0
 

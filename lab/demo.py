@@ -1,0 +1,256 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demonstration: scan two real PBXs, harden them, scan again; phones and the trunk still get through."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import inventory, traffic
+from .hosts import HOSTS, Lab
+from .paths import CHECKOUT, LabError, progress, say
+from .traffic import Outcome, Way
+
+__all__ = ["run"]
+
+PLAYBOOK = CHECKOUT / "playbooks" / "harden-pbx.yml"
+PBXS = ("pbx16", "pbx22")
+DESK_PHONE = "Yealink SIP-T46U 108.86.0.90"
+SOFT_PHONE = "Linphone-Desktop/5.2.4"
+_LOG_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: somebody (a host of the lab, or the controller) tries something at each PBX."""
+
+    who: str
+    what: str
+    way: Way
+    act: Callable[[Lab, str], Outcome]
+    attack: bool = False
+
+    def word(self, good: bool) -> str:
+        return ("answers" if good else "silence") if self.attack else ("works" if good else "fails")
+
+
+def _calls(source: str, user: str, user_agent: str, way: Way) -> Callable[[Lab, str], Outcome]:
+    def act(lab: Lab, pbx: str) -> Outcome:
+        for name in ("register", "call"):
+            outcome = traffic.scenario(lab, source, pbx, way, name, user, ua=user_agent, called="600")
+            if not outcome.answered:
+                break
+        return outcome
+
+    return act
+
+
+def _scans(way: Way) -> Callable[[Lab, str], Outcome]:
+    return lambda lab, pbx: traffic.svmap(lab, "attacker", pbx, way.family)
+
+
+def _monitors(way: Way) -> Callable[[Lab, str], Outcome]:
+    return lambda lab, pbx: traffic.asked_by_controller(lab, pbx, way.family, "sipsak 0.9.8.1")
+
+
+def _asks(source: str, user_agent: str, way: Way) -> Callable[[Lab, str], Outcome]:
+    return lambda lab, pbx: traffic.scenario(lab, source, pbx, way, "options", "100", ua=user_agent)
+
+
+def _delivers(way: Way) -> Callable[[Lab, str], Outcome]:
+    return lambda lab, pbx: traffic.scenario(
+        lab, "trunk", pbx, way, "trunk", "03055501234", ua="Carrier SBC 7.2", called="493012345600"
+    )
+
+
+def _logs_in(way: Way) -> Callable[[Lab, str], Outcome]:
+    def act(lab: Lab, pbx: str) -> Outcome:
+        options = [*lab.ssh_options(), "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-i", str(lab.key)]
+        argv = ["ssh", "-F", "none", *options, f"root@{way.address(lab, pbx)}", "true"]
+        done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        return Outcome(done.returncode == 0, done.stderr)
+
+    return act
+
+
+def _rows() -> list[Row]:
+    """What happens, in this order.
+
+    An attacker's address is new in each family when its signature is tried: no row is silent only because of the one before.
+    """
+    u4, u6, t4, t6 = Way("udp", 4), Way("udp", 6), Way("tcp", 4), Way("tcp", 6)
+    rows = [
+        Row("attacker", "scans with svmap (friendly-scanner)", u4, _scans(u4), True),
+        Row("attacker", "scans with svmap (friendly-scanner)", u6, _scans(u6), True),
+        Row("attacker2", "asks with sipsak", t4, lambda lab, pbx: traffic.sipsak(lab, "attacker2", pbx), True),
+        Row("attacker2", "asks with sipp as sipcli/v1.8", t6, _asks("attacker2", "sipcli/v1.8", t6), True),
+        Row("attacker", "comes back, disguised as a phone", u4, _asks("attacker", DESK_PHONE, u4), True),
+    ]
+    rows += [
+        Row("roamer", "a phone nobody lists registers and calls", way, _calls("roamer", "1002", SOFT_PHONE, way))
+        for way in (u4, u6, t4, t6)
+    ]
+    rows += [
+        Row("phone", "the desk phone registers and calls", way, _calls("phone", "1001", DESK_PHONE, way))
+        for way in (u4, t6)
+    ]
+    rows += [Row("trunk", "the carrier delivers a call", way, _delivers(way)) for way in (u4, u6, t4, t6)]
+    rows += [Row("controller", "monitoring asks, User-Agent sipsak", way, _monitors(way)) for way in (u4, u6)]
+    rows += [Row("controller", "the administrator logs in by SSH", way, _logs_in(way)) for way in (t4, t6)]
+    return rows
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of one row at one PBX; ``received`` is what the PBX itself logged of it, -1 where that was not asked for."""
+
+    good: bool
+    received: int
+    detail: str
+
+
+def _try(lab: Lab, pbx: str, row: Row) -> Seen:
+    if not row.attack:
+        outcome = row.act(lab, pbx)
+        return Seen(outcome.answered, -1, outcome.detail)
+    address = row.way.address(lab, row.who)
+    before = traffic.received(lab, pbx, address)
+    outcome = row.act(lab, pbx)
+    end = time.monotonic() + _LOG_SECONDS
+    while not (count := traffic.received(lab, pbx, address) - before) and outcome.answered and time.monotonic() < end:
+        time.sleep(0.1)  # Asterisk writes its log a little later than its answer
+    return Seen(outcome.answered, count, outcome.detail)
+
+
+def _try_all(lab: Lab, rows: list[Row]) -> dict[str, list[Seen]]:
+    """Each PBX gets all rows in order; the PBXs are busy side by side."""
+
+    def one(pbx: str) -> list[Seen]:
+        traffic.watch(lab, pbx)
+        results = []
+        for row in rows:
+            results.append(_try(lab, pbx, row))
+            say(f"    {pbx}: {row.who} {row.what}, {row.way}: {row.word(results[-1].good)}")
+        return results
+
+    with ThreadPoolExecutor(max_workers=len(PBXS)) as pool:
+        return dict(zip(PBXS, pool.map(one, PBXS), strict=True))
+
+
+def _harden(lab: Lab) -> None:
+    command = Path(sys.executable).with_name("ansible-playbook")
+    if not command.exists():
+        raise LabError(
+            f"{command} is missing: run the demo with the Python of the environment that has Ansible (make demo does)"
+        )
+    env = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".cache"),
+        "PATH": f"{command.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    done = subprocess.run(
+        [str(command), "-i", str(inventory.write(lab)), "--limit", ",".join(PBXS), str(PLAYBOOK)],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        env=env,
+        check=False,
+    )
+    if done.returncode:
+        raise LabError(f"{PLAYBOOK.relative_to(CHECKOUT)} failed")
+
+
+def _as_it_should(row: Row, before: Seen, after: Seen) -> bool:
+    if row.attack:
+        # heard before; afterwards not even the PBX itself may have seen it
+        return before.good and before.received > 0 and not after.good and after.received == 0
+    return before.good and after.good
+
+
+def _table(rows: list[Row], before: dict[str, list[Seen]], after: dict[str, list[Seen]]) -> bool:
+    """Print the table and what went wrong; True if nothing did."""
+    lines = [
+        ["", "", "", *(name for pbx in PBXS for name in (pbx, ""))],
+        ["who", "does what", "over", *["before", "after"] * len(PBXS)],
+    ]
+    wrong = []
+    for index, row in enumerate(rows):
+        line = [row.who, row.what, str(row.way)]
+        for pbx in PBXS:
+            then, now = before[pbx][index], after[pbx][index]
+            line += [row.word(then.good), row.word(now.good)]
+            if not _as_it_should(row, then, now):
+                line[-1] += " !"
+                wrong.append(
+                    f"{pbx}: {row.who} {row.what}, {row.way}: before {row.word(then.good)} ({then.received} received), "
+                    f"after {row.word(now.good)} ({now.received} received)\n{(now if then.good else then).detail.strip()[-1500:]}"
+                )
+        lines.append(line)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    print()
+    for number, line in enumerate(lines):
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        if number == 1 or number == 1 + sum(
+            row.attack for row in rows
+        ):  # below the heading and below the attacks, which come first
+            print("  ".join("-" * width for width in widths))
+    print("\nsilence: no answer, and nothing of it reached Asterisk. works: Asterisk answered the whole conversation.")
+    for text in wrong:
+        print(f"\nNOT AS IT SHOULD BE  {text}")
+    if wrong:
+        print(f"\n{len(wrong)} of {len(rows) * len(PBXS)} are not as they should be.", flush=True)
+    else:
+        print("\nEverything is as it should be.", flush=True)
+    return not wrong
+
+
+@contextmanager
+def _phase(name: str, times: dict[str, float]) -> Iterator[None]:
+    say(f"{name}:")
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        times[name] = time.monotonic() - started
+
+
+def run(lab: Lab, keep: bool) -> int:
+    """The whole demonstration from a new lab; exit status 0 if every row of the table is as it should be. The caller holds the lock."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    rows = _rows()
+    times: dict[str, float] = {}
+    good = False
+    try:
+        with _phase("bring the lab up", times):
+            lab.down()
+            lab.up(host for host in HOSTS.values() if not host.managed or host.name in PBXS)
+        with _phase("before", times):
+            before = _try_all(lab, rows)
+        with _phase(f"run playbooks/{PLAYBOOK.name}", times), progress("ansible-playbook"):
+            _harden(lab)
+        with _phase("after", times):
+            after = _try_all(lab, rows)
+        good = _table(rows, before, after)
+    finally:
+        if keep:
+            say(f"the lab is left up: python3 -m lab status --project {lab.project}")
+        else:
+            with _phase("take the lab down", times):
+                lab.down()
+        for name, seconds in times.items():
+            say(f"{seconds:6.1f} s  {name}")
+        say(f"{sum(times.values()):6.1f} s  in all")
+    return 0 if good else 1

@@ -1,0 +1,187 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab's images: one mmdebstrap run each, imported as a single layer. No registry is asked for anything."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .engine import Engine
+from .paths import CACHE, LAB, LabError, locked, progress
+
+__all__ = ["RECIPES", "Recipe", "build", "tag"]
+
+_HOST = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "python3",
+    "python3-apt",
+    "openssh-server",
+    "iproute2",
+    "iptables",
+    "ipset",
+    "procps",
+    "conntrack",
+)
+_TOOLS = ("python3", "iproute2", "procps", "sip-tester", "sipsak", "tcpdump")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an image is made of; any change gives it another tag.
+
+    ``trees`` are folders of lab/images laid over the system, in order; a file ``setup`` at a tree's top is run in the image at the end.
+    """
+
+    suite: str
+    packages: tuple[str, ...]
+    trees: tuple[str, ...] = ()
+    pip: tuple[str, ...] = ()
+    command: str = '["/lib/systemd/systemd"]'
+
+
+RECIPES = {
+    "debian11-asterisk16": Recipe("bullseye", (*_HOST, "asterisk"), ("common", "asterisk", "debian11-asterisk16")),
+    "sid-asterisk22": Recipe("sid", (*_HOST, "asterisk"), ("common", "asterisk", "sid-asterisk22")),
+    "debian12": Recipe("bookworm", _HOST, ("common",)),
+    "tools": Recipe("bookworm", _TOOLS, ("tools",), ("sipvicious==0.3.8",), '["sleep", "infinity"]'),
+}
+
+
+def _files(recipe: Recipe) -> dict[str, tuple[int, bytes]]:
+    """Path in the image -> mode and content, later trees over earlier ones; their ``setup`` files side by side."""
+    # so that the loop over the setup files always has one
+    found: dict[str, tuple[int, bytes]] = {"tmp/lab-setup/0000": (0o644, b"true\n")}
+    for tree in recipe.trees:
+        root = LAB / "images" / tree
+        for path in sorted(root.rglob("*")):
+            if path.is_file():
+                name = str(path.relative_to(root))
+                if name == "setup":
+                    name = f"tmp/lab-setup/{len(found):04d}-{tree}"
+                found[name] = (0o755 if os.access(path, os.X_OK) else 0o644, path.read_bytes())
+    return found
+
+
+def tag(name: str) -> str:
+    """The image's full name: ``localhost/sipguard-lab/NAME:HASH``, HASH over the recipe and the content of its trees."""
+    recipe = RECIPES[name]
+    digest = hashlib.sha256(json.dumps([_build_script(), asdict(recipe)], sort_keys=True).encode())
+    for path, (mode, content) in sorted(_files(recipe).items()):
+        digest.update(f"{path}\0{mode}\0{len(content)}\0".encode() + content)
+    return f"localhost/sipguard-lab/{name}:{digest.hexdigest()[:12]}"
+
+
+def _build_script() -> list[str]:
+    """mmdebstrap's options that all images share; {work} is the folder with the overlay."""
+    return [
+        "--variant=minbase",
+        # a mirror may be a snapshot, and a lab is not kept up to date anyway
+        '--aptopt=Acquire::Check-Valid-Until "false"',
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        "--customize-hook=tar-in '{work}/overlay.tar' /",
+        '--customize-hook=chroot "$1" sh -ec "for s in /tmp/lab-setup/*; do sh -e \\$s; done; rm -rf /tmp/lab-setup"',
+    ]
+
+
+def _overlay(recipe: Recipe, work: Path) -> None:
+    """Write work/overlay.tar: the trees, owned by root, and what pip brings."""
+    files = _files(recipe)
+    if recipe.pip:
+        target = work / "pip"
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-compile",
+                "--target",
+                str(target),
+                *recipe.pip,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise LabError(f"pip install {' '.join(recipe.pip)}: {done.stderr.strip()}")
+        for path in sorted(target.rglob("*")):
+            if path.is_file():
+                files[f"opt/pip/{path.relative_to(target)}"] = (0o644, path.read_bytes())
+    with tarfile.open(work / "overlay.tar", "w") as tar:
+        for name, (mode, content) in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.size = mode, len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+
+def _build_one(engine: Engine, name: str) -> None:
+    recipe, wanted = RECIPES[name], tag(name)
+    log = CACHE / "log" / f"image-{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with locked(CACHE / "lock" / f"image-{name}"):
+        if engine.call("image", "inspect", wanted).returncode == 0:
+            return
+        work = CACHE / "build" / name
+        shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
+        work.mkdir(parents=True)
+        with progress(f"image {name} (Debian {recipe.suite})"):
+            _overlay(recipe, work)
+            argv = [
+                "mmdebstrap",
+                *(option.replace("{work}", str(work)) for option in _build_script()),
+                f"--include={','.join(recipe.packages)}",
+                recipe.suite,
+                str(work / "image.tar"),
+            ]
+            with log.open("w") as out:
+                status = subprocess.run(
+                    argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, check=False
+                ).returncode
+            if status:
+                tail = log.read_text(errors="replace").splitlines()[-15:]
+                raise LabError("\n".join([f"mmdebstrap failed for {name}; the whole log is {log}", *tail]))
+            engine.run(*engine.import_args(work / "image.tar", wanted, recipe.command))
+        shutil.rmtree(work)
+        _forget_older(engine, name, wanted)
+
+
+def _forget_older(engine: Engine, name: str, wanted: str) -> None:
+    """Remove the image's earlier versions; the engine itself keeps those that a container uses."""
+    for line in engine.run("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines():
+        if line.startswith(f"localhost/sipguard-lab/{name}:") and line != wanted:
+            engine.call("rmi", line)
+
+
+def build(engine: Engine, names: Iterable[str]) -> dict[str, str]:
+    """Build what is missing of the named images, two at a time; returns name -> tag."""
+    names = sorted(set(names))
+    unknown = [name for name in names if name not in RECIPES]
+    if unknown:
+        raise LabError(f"no image is called {unknown[0]!r}: one of {', '.join(RECIPES)} expected")
+    tags = {name: tag(name) for name in names}
+    missing = [name for name in names if engine.call("image", "inspect", tags[name]).returncode]
+    # the slow ones first
+    missing.sort(key=lambda name: "asterisk" not in RECIPES[name].packages)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for _ in pool.map(lambda name: _build_one(engine, name), missing):
+            pass
+    return tags
