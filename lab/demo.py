@@ -147,12 +147,16 @@ def _try_all(lab: Lab, rows: list[Row]) -> dict[str, list[Seen]]:
         return dict(zip(PBXS, pool.map(one, PBXS), strict=True))
 
 
-def _harden(lab: Lab) -> None:
+def _ansible_playbook() -> Path:
+    """The command that belongs to the Python that runs this."""
     command = Path(sys.executable).with_name("ansible-playbook")
-    if not command.exists():
-        raise LabError(
-            f"{command} is missing: run the demo with the Python of the environment that has Ansible (make demo does)"
-        )
+    for needed in (command, PLAYBOOK):
+        if not needed.exists():
+            raise LabError(f"{needed} is missing; `make demo` runs the demo with the Python and the Ansible of its own environment")
+    return command
+
+
+def _harden(lab: Lab, command: Path) -> None:
     env = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".cache"),
@@ -230,6 +234,7 @@ def run(lab: Lab, keep: bool) -> int:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    command = _ansible_playbook()
     rows = _rows()
     times: dict[str, float] = {}
     good = False
@@ -240,7 +245,7 @@ def run(lab: Lab, keep: bool) -> int:
         with _phase("before", times):
             before = _try_all(lab, rows)
         with _phase(f"run playbooks/{PLAYBOOK.name}", times), progress("ansible-playbook"):
-            _harden(lab)
+            _harden(lab, command)
         with _phase("after", times):
             after = _try_all(lab, rows)
         good = _table(rows, before, after)

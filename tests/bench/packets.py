@@ -101,7 +101,7 @@ def _policies() -> dict[str, Callable[[Pair], None]]:
     def ours(*presets: str) -> Callable[[Pair], None]:
         def load(pair: Pair) -> None:
             pair.module("sip_trust", sources=["192.168.178.0/24", "203.0.113.7"], persist=False)
-            pair.module("sip_ua_blocklist", presets=list(presets), persist=False, families=["ipv4"])
+            pair.module("sip_ua_blocklist", presets=list(presets), backend=pair.backend, persist=False)
 
         return load
 

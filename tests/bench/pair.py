@@ -74,7 +74,7 @@ class Pair:
 
     def module(self, name: str, **options: Any) -> dict[str, Any]:
         """The result of a module run that must succeed."""
-        result = run_module(self.pbx, name, {"backend": self.backend, **options})
+        result = run_module(self.pbx, name, options)
         assert not result.get("failed"), result
         return result
 

@@ -66,7 +66,7 @@ static int64_t now(void)
 static int open_in(const char *netns, int family)
 {
 	char path[256];
-	int ns, fd, size = 8 << 20;
+	int ns, fd, size = 8 << 20, yes = 1;
 
 	snprintf(path, sizeof(path), "/run/netns/%s", netns);
 	ns = open(path, O_RDONLY | O_CLOEXEC);
@@ -76,9 +76,10 @@ static int open_in(const char *netns, int family)
 	fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		die("socket");
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) ||
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) ||
 	    setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)))
-		die("socket buffer");
+		die("setsockopt");
 	return fd;
 }
 

@@ -28,7 +28,9 @@ def _furnish(lab: Lab) -> None:
 
 def _foreign(lab: Lab) -> dict[str, Any]:
     state: dict[str, Any] = {
-        f"{family}{backend}": rules.foreign_part(lab.save(family, backend)) for family in (4, 6) for backend in ("nft", "legacy")
+        f"{family}{backend}": rules.foreign_part(lab.save(family, backend))
+        for family in (4, 6)
+        for backend in ("nft", "legacy")
     }
     state["sets"] = [line for line in lab.sets().splitlines() if " sipguard-" not in line]
     state["nft"] = lab.pbx.run("nft", "list", "table", "inet", "custom").split("counter packets")[0]
@@ -82,7 +84,9 @@ def test_blocked_among_foreign_rules(lab: Lab, transport: str, family: int) -> N
     assert lab.reaches(lab.phone, sip.request(), transport, family)
 
 
-@pytest.mark.parametrize("order", [("sip_ua_blocklist", "sip_trust"), ("sip_trust", "sip_ua_blocklist")], ids=["trust_last", "trust_first"])
+@pytest.mark.parametrize(
+    "order", [("sip_ua_blocklist", "sip_trust"), ("sip_trust", "sip_ua_blocklist")], ids=["trust_last", "trust_first"]
+)
 def test_absent_leaves_nothing(lab: Lab, order: tuple[str, str]) -> None:
     before = lab.snapshot()
     lab.trust(*NETWORKS["trunk"].values())

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
+from .._netfilter.persist import BOOT_UNIT
 from .._netfilter.runner import CommandError, Runner
 from .._sip.errors import SipguardError
 from . import cli as _command  # what the command imports is what gets installed
@@ -22,7 +23,7 @@ __all__ = ["COMMAND", "LIBRARY", "UNIT", "Installation", "Report"]
 
 LIBRARY = "/usr/local/lib/sipguard"
 COMMAND = "/usr/local/sbin/sipguard"
-UNIT = "/etc/systemd/system/sipguard-restore.service"
+UNIT = BOOT_UNIT
 WANTED = "/etc/systemd/system/multi-user.target.wants/sipguard-restore.service"
 
 # The command itself must be loaded, and with it all it needs.

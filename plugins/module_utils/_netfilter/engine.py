@@ -13,7 +13,7 @@ from . import netlink, sets
 from .backend import Backend, detect, has_family, other_backend
 from .names import FAMILIES, Family
 from .options import Common
-from .persist import Store, rules_file
+from .persist import Store, boot_warning, rules_file
 from .plan import FamilyPlan, Plan, TableScript, plan_family, plan_sets
 from .policy import Member, Policy, read_policy
 from .rule import Rule
@@ -96,7 +96,7 @@ class Engine:
         """Bring the host to ``targets`` and say what that changed. ``check`` only says it."""
         plan = self.plan(snapshot, targets)
         files = {
-            rules_file(item.family): self.store.rules_text(item.target, self.backend.name) for item in plan.families
+            rules_file(item.family): self.store.rules_text(item.after, self.backend.name) for item in plan.families
         }
         outdated = [name for name, text in files.items() if persist and self.store.read(name) != text]
         outcome = Outcome(
@@ -112,9 +112,9 @@ class Engine:
             persisted=all(text is None or text == self.store.read(name) for name, text in files.items()),
             warnings=[],
         )
-        warning = other_backend(self.runner, self.backend, self.families)
-        if warning:
-            outcome.warnings.append(warning)
+        written = persist and any(files.values())
+        found = [other_backend(self.runner, self.backend, self.families), boot_warning() if written else None]
+        outcome.warnings += [warning for warning in found if warning]
         if check:
             return outcome
         if plan.changed:

@@ -9,16 +9,16 @@ import contextlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
 
 from .._sip.errors import SipguardError
 from .names import Family
-from .ruleset import Chains, Ruleset, parse_save, render_chains
+from .ruleset import Ruleset, parse_save
 
-__all__ = ["DIRECTORY", "SETS_FILE", "Store", "rules_file"]
+__all__ = ["BOOT_UNIT", "DIRECTORY", "SETS_FILE", "Store", "boot_warning", "rules_file"]
 
 DIRECTORY = "/etc/sipguard"
 SETS_FILE = "sets"
+BOOT_UNIT = "/etc/systemd/system/sipguard-restore.service"
 _HEAD = "# Written by sipguard.pbx for the next boot (sipguard restore). Own chains only. Changes made here are overwritten.\n"
 _BACKEND = "# backend: "
 
@@ -26,6 +26,13 @@ _BACKEND = "# backend: "
 def rules_file(family: Family) -> str:
     """Name of a family's file: rules.v4 or rules.v6."""
     return f"rules.v{family.version}"
+
+
+def boot_warning() -> str | None:
+    """A sentence for whoever writes files that nothing loads, None where the boot unit is installed."""
+    if pathlib.Path(BOOT_UNIT).exists():
+        return None
+    return f"nothing on this host loads {DIRECTORY} at boot: install sipguard-restore.service with sipguard.pbx.sipguard_host"
 
 
 class Store:
@@ -69,9 +76,10 @@ class Store:
             raise SipguardError(f"cannot write {path}: {error}") from error
         return True
 
-    def rules_text(self, tables: Mapping[str, Chains], backend: str) -> str | None:
-        """The file for one family's chains; None when there are none."""
-        return _HEAD + f"{_BACKEND}{backend}\n" + render_chains(tables, counters=True) if tables else None
+    @staticmethod
+    def rules_text(rules: str, backend: str) -> str | None:
+        """The file for one family's chains, given as iptables-save text; None when there are none."""
+        return f"{_HEAD}{_BACKEND}{backend}\n{rules}" if rules else None
 
     def read_rules(self, family: Family) -> tuple[Ruleset, str] | None:
         """What one family's file holds, with the backend it is for; None when there is no file.

@@ -126,7 +126,8 @@ def plan_family(live: Ruleset, target: Policy) -> FamilyPlan:
     # What is added comes before what goes, so that a run that is killed in between leaves nothing more open than before.
     scripts.sort(key=lambda script: script.table not in wanted)
     before = render_chains(own, {name: live.table(name).hooked() for name in HOOKS})
-    plan = FamilyPlan(target.family, target, wanted_generation, wanted, scripts, before, render_chains(wanted))
+    after = render_chains(wanted) if scripts else before
+    plan = FamilyPlan(target.family, target, wanted_generation, wanted, scripts, before, after)
     judges, judged = _judges(target), generation != 0
     if judges and not judged:
         plan.clear_before = (target.mask, None)  # left over from rules that are no longer there

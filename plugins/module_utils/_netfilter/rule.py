@@ -10,6 +10,7 @@ parses (options are kept as they stand), so it can be shown in a diff and replac
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 
@@ -119,6 +120,7 @@ def _canonical(match: Match) -> Match:
     return match
 
 
+@functools.lru_cache(maxsize=4096)  # the two families have most of their rules in common
 def parse_rule(line: str) -> Rule:
     """Read one ``-A CHAIN ...`` line of iptables-save.
 

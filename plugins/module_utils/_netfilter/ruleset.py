@@ -126,9 +126,7 @@ def _add_rule(table: Table, rules: dict[str, list[Rule]], line: str) -> None:
     table.foreign.append(line)
 
 
-def render_chains(
-    tables: Mapping[str, Chains], hooked: Mapping[str, bool] | None = None, counters: bool = False
-) -> str:
+def render_chains(tables: Mapping[str, Chains], hooked: Mapping[str, bool] | None = None) -> str:
     """Our chains of a family as iptables-save text, hooks last; ``hooked`` says per table whether the hook stands (default: all do)."""
     lines: list[str] = []
     for name in sorted(tables):
@@ -136,8 +134,7 @@ def render_chains(
         if not chains:
             continue
         lines.append(f"*{name}")
-        suffix = " - [0:0]" if counters else " -"
-        lines += [f":{chain}{suffix}" for chain in sorted(chains)]
+        lines += [f":{chain} - [0:0]" for chain in sorted(chains)]
         lines += [rule.render() for chain in sorted(chains) for rule in chains[chain]]
         hook = HOOKS.get(name)
         if hook is not None and hook.chain in chains and (hooked is None or hooked.get(name, True)):

@@ -28,7 +28,7 @@ from typing import Any
 
 from .._sip.addresses import Network, collapse, parse_networks
 from .._sip.errors import OptionError
-from .._sip.signatures import ANYWHERE, EXACT, HEADER, PAYLOAD, Signature
+from .._sip.signatures import ANCHOR, ANYWHERE, EXACT, HEADER, PAYLOAD, Signature
 from . import matches as m
 from .names import CHAIN_UA, MAX_TIMEOUT, OBSERVED, OFFENDERS, Family
 from .options import Common, verdict
@@ -42,13 +42,12 @@ ODD_CHAIN = CHAIN_UA + "-ODD"
 HIT_CHAIN = CHAIN_UA + "-HIT"
 STOP_CHAIN = CHAIN_UA + "-STOP"
 
-_NAME = b"User-Agent"
 # What may stand between "User-Agent" and its value instead of ": ". The last one is the usual spelling, for headers whose lines
 # do not end in CRLF: Asterisk takes a bare LF (chan_sip) and a bare CR (PJSIP) for the end of a line as well.
 ODD_SPELLINGS = (b":", b":\t", b":  ", b" : ", b" :", b":\r\n ", b": ")
 # A header in its usual spelling whose value begins with more white space.
 _ODD_AFTER_USUAL = (HEADER + b" ", HEADER + b"\t", HEADER + b"\r\n ")
-_EMPTY = (_NAME + b":\r\n", _NAME + b": \r\n")
+_EMPTY = (ANCHOR + b":\r\n", ANCHOR + b": \r\n")
 _FOLDS = (b" ", b"\t")
 OBSERVED_FOR = 7 * 24 * 3600  # s
 
@@ -100,13 +99,13 @@ def _to_hit(chain: str, matches: Sequence[Match], remark: str) -> Rule:
 
 
 def _entry(common: Common, wanted: UserAgentPolicy, family: Family) -> list[Rule]:
-    anchor = m.string(_NAME, ignore_case=True)
+    anchor = m.string(ANCHOR, ignore_case=True)
     rules = [Rule(CHAIN_UA, (anchor,), HEADER_CHAIN)]
     if common.observe:
         rules.append(Rule(CHAIN_UA, (m.packet_mark(common.mask, common.mask),), "RETURN"))
     if wanted.missing_header:
         # All headers in one packet, or the missing one may just be in the next segment.
-        whole = (m.string(REQUEST_LINE_END), m.string(HEADERS_END), m.string(_NAME, ignore_case=True, negated=True))
+        whole = (m.string(REQUEST_LINE_END), m.string(HEADERS_END), m.string(ANCHOR, ignore_case=True, negated=True))
         rules.append(_to_hit(CHAIN_UA, whole, "no User-Agent header"))
     rules += [
         _to_hit(CHAIN_UA, (m.string(signature.needle, wanted.ignore_case),), f"payload {signature.value}")
@@ -141,9 +140,9 @@ def _odd(wanted: UserAgentPolicy) -> list[Rule]:
             continue
         value = signature.value.encode("utf-8")
         ending = b"\r" if signature.match == EXACT else b""
-        patterns = [_NAME + spelling + value + ending for spelling in ODD_SPELLINGS]
+        patterns = [ANCHOR + spelling + value + ending for spelling in ODD_SPELLINGS]
         if signature.match == EXACT:
-            patterns.append(_NAME + b": " + value + b"\n")
+            patterns.append(ANCHOR + b": " + value + b"\n")
         rules += [
             # The limit of xt_string; a value this long is not what anybody spells oddly.
             _to_hit(

@@ -18,6 +18,7 @@ __all__ = [
     "PAYLOAD",
     "PAYLOADS",
     "PREFIX",
+    "SAFE",
     "USER_AGENTS",
     "Signature",
     "decode",
@@ -33,15 +34,18 @@ EXACT = "exact"
 PREFIX = "prefix"
 ANYWHERE = "anywhere"
 PAYLOAD = "payload"
+# The tier of signatures that no real phone, client or trunk matches.
+SAFE = "safe"
 MATCHES = (EXACT, PREFIX, ANYWHERE, PAYLOAD)
 
 # The two options a signature of the administrator's own comes from; the origin of a preset's is the preset's name.
 USER_AGENTS = "user_agents"
 PAYLOADS = "payloads"
 
-# The line break in front keeps text inside another header's value from matching.
+# The line break in front keeps text inside another header's value from matching. An ``anywhere`` does without:
+# Asterisk takes a bare LF or CR for the end of a line too, and the header's name may be followed by anything.
 HEADER = b"\r\nUser-Agent: "
-ANCHOR = b"\r\nUser-Agent"
+ANCHOR = b"User-Agent"
 
 # XT_STRING_MAX_PATTERN_SIZE of linux/netfilter/xt_string.h; one byte more and iptables refuses the whole restore.
 MAX_NEEDLE = 128

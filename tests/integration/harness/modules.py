@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,20 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def module_process(
-    host: Namespace, name: str, options: dict[str, Any], *, check: bool = False, env: dict[str, str] | None = None
+    host: Namespace,
+    name: str,
+    options: dict[str, Any],
+    *,
+    check: bool = False,
+    env: dict[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[str]]:
-    """A module at work on `host`; its result comes on standard output. It leads a process group of its own."""
+    """A module at work on `host`, its result on standard output; `prefix` is a command that starts it, `env` more variables."""
     arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as handle:
         json.dump({"ANSIBLE_MODULE_ARGS": arguments}, handle)
         handle.flush()
-        argv = [sys.executable, "-m", f"ansible_collections.sipguard.pbx.plugins.modules.{name}", handle.name]
+        argv = [*prefix, sys.executable, "-m", f"ansible_collections.sipguard.pbx.plugins.modules.{name}", handle.name]
         with subprocess.Popen(
             host.argv(*argv),
             cwd="/",
@@ -59,7 +65,6 @@ def module_process(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,
         ) as process:
             yield process
 

@@ -111,5 +111,8 @@ def foreign_part(saved: str) -> str:
 
 def own_part(saved: str) -> str:
     """Our chains and hooks in a saved rule set, whatever generation they are."""
-    lines = [line for block in _blocks(saved) for line in block if line.startswith("*") or _OWN.search(line)]
-    return _GENERATION.sub("GENERATION", "\n".join(lines))
+    kept = []
+    for block in _blocks(saved):
+        lines = [line for line in block if _OWN.search(line)]
+        kept += [block[0], *lines] if lines else []
+    return _GENERATION.sub("GENERATION", "\n".join(kept))

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import OptionError
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.signatures import (
     ANYWHERE,
@@ -20,8 +23,6 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._sip.signatures impor
     signature_hits,
     strip_header,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def request(agent_line: str) -> bytes:
