@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -134,17 +135,24 @@ def _try(lab: Lab, pbx: str, row: Row) -> Seen:
 
 def _try_all(lab: Lab, rows: list[Row]) -> dict[str, list[Seen]]:
     """Each PBX gets all rows in order; the PBXs are busy side by side."""
+    stopped = threading.Event()
 
     def one(pbx: str) -> list[Seen]:
         traffic.watch(lab, pbx)
-        results = []
+        results: list[Seen] = []
         for row in rows:
+            if stopped.is_set():
+                break
             results.append(_try(lab, pbx, row))
             say(f"    {pbx}: {row.who} {row.what}, {row.way}: {row.word(results[-1].good)}")
         return results
 
     with ThreadPoolExecutor(max_workers=len(PBXS)) as pool:
-        return dict(zip(PBXS, pool.map(one, PBXS), strict=True))
+        try:
+            return dict(zip(PBXS, pool.map(one, PBXS), strict=True))
+        except BaseException:
+            stopped.set()  # else the pool would wait for all the rows that are left
+            raise
 
 
 def _ansible_playbook() -> Path:
@@ -152,7 +160,9 @@ def _ansible_playbook() -> Path:
     command = Path(sys.executable).with_name("ansible-playbook")
     for needed in (command, PLAYBOOK):
         if not needed.exists():
-            raise LabError(f"{needed} is missing; `make demo` runs the demo with the Python and the Ansible of its own environment")
+            raise LabError(
+                f"{needed} is missing; `make demo` runs the demo with the Python and the Ansible of its own environment"
+            )
     return command
 
 

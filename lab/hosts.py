@@ -267,8 +267,7 @@ class Lab:
                 f"{other.name}6:{self.ipv6(other.suffix)}",
             ]
         if host.managed:
-            # with an engine's default of a million files, Asterisk 16 spends 20 s closing them at its start
-            args += [*self.engine.systemd_args(), "--stop-signal=SIGRTMIN+3", "--ulimit=nofile=1024:4096"]
+            args += [*self.engine.systemd_args(), "--stop-signal=SIGRTMIN+3"]
         else:
             args += ["--stop-signal=SIGKILL", "--security-opt=label=disable", f"--volume={LAB}/scenarios:/scenarios:ro"]
         return [*args, tag]

@@ -54,10 +54,12 @@ class Recipe:
 
 
 RECIPES = {
-    "debian11-asterisk16": Recipe("bullseye", (*_HOST, "asterisk"), ("common", "asterisk", "debian11-asterisk16")),
-    "sid-asterisk22": Recipe("sid", (*_HOST, "asterisk"), ("common", "asterisk", "sid-asterisk22")),
-    "debian12": Recipe("bookworm", _HOST, ("common",)),
-    "tools": Recipe("bookworm", _TOOLS, ("tools",), ("sipvicious==0.3.8",), '["sleep", "infinity"]'),
+    "debian11-asterisk16": Recipe(
+        "bullseye", (*_HOST, "asterisk"), ("common", "host", "asterisk", "debian11-asterisk16")
+    ),
+    "sid-asterisk22": Recipe("sid", (*_HOST, "asterisk"), ("common", "host", "asterisk", "sid-asterisk22")),
+    "debian12": Recipe("bookworm", _HOST, ("common", "host")),
+    "tools": Recipe("bookworm", _TOOLS, ("common", "tools"), ("sipvicious==0.3.8",), '["sleep", "infinity"]'),
 }
 
 

@@ -66,7 +66,7 @@ def svmap(lab: Lab, source: str, pbx: str, family: int) -> Outcome:
 
 def sipsak(lab: Lab, source: str, pbx: str) -> Outcome:
     """Ask the PBX with sipsak over TCP and IPv4 (it knows no IPv6), as it comes (User-Agent sipsak)."""
-    uri = f"sip:100@{HOSTS[pbx].name}"
+    uri = f"sip:100@{Way('tcp', 4).address(lab, pbx)}"
     _, text = _execute(lab, source, ["sipsak", "-v", "-v", "-E", "tcp", "-s", uri], _ANSWER_SECONDS)
     return Outcome(re.search(r"^SIP/2\.0 [2-6]\d\d ", text, re.MULTILINE) is not None, text)
 

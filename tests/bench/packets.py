@@ -37,8 +37,8 @@ NEW = "new conversation"
 LEARNED = "attacker, learned"
 UNKNOWN = "attacker, not yet learned"
 
-# (traffic, base): at most this times the base
-GOALS = {(ADMITTED, NONE): 1.10, (LEARNED, NONE): 1.00}
+# At most this many times what the packet costs without rules.
+GOALS = {ADMITTED: 1.10, LEARNED: 1.00}
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,11 @@ def table(figures: Sequence[Figure]) -> str:
             if figure.traffic != traffic:
                 continue
             ours = figure.policy in (OURS, OURS_ALL)
-            goal = GOALS.get((traffic, NONE)) if ours else None
-            said = f"   goal {goal:.2f} x none: {'reached' if figure.to_none <= goal else 'missed'}" if goal else ""
+            goal = GOALS.get(traffic) if ours else None
+            said = ""
+            if goal:
+                reached = ["reached" if ratio <= goal else "missed" for ratio in (figure.to_none, figure.to_conntrack)]
+                said = f"   goal {goal:.2f}: x none {reached[0]}, x conntrack {reached[1]}"
             lines.append(
                 f"{traffic:27}{figure.policy:28}{figure.delivered:10.2f}{figure.ns:9.0f}{figure.to_none:9.3f}"
                 f"{f'{figure.low:.3f}-{figure.high:.3f}':>15}{figure.to_conntrack:13.3f}{figure.send_to_none:19.3f}{said}"

@@ -116,8 +116,17 @@ def test_signature_in_the_body_of_a_phone_passes(policy: Lab, transport: str, fa
 
 
 @pytest.mark.parametrize("header", [b"User-Agent: ", b"Server: "])
-def test_response_passes(policy: Lab, transport: str, family: int, header: bytes) -> None:
-    assert policy.reaches(policy.phone, sip.response(sip.SCANNER, header=header), transport, family)
+def test_response_passes(policy: Lab, family: int, header: bytes) -> None:
+    """A listed phone may answer our calls."""
+    assert policy.reaches(policy.phone, sip.response(sip.SCANNER, header=header), "udp", family)
+
+
+@pytest.mark.parametrize("header", [b"User-Agent: ", b"Server: "])
+def test_response_over_a_connection_passes(policy: Lab, transport: str, family: int, header: bytes) -> None:
+    """Over TCP a response only ever comes on a connection that began with a request."""
+    flow = policy.phone.flow(transport, family)
+    assert policy.passes(flow, sip.request())
+    assert policy.passes(flow, sip.response(sip.SCANNER, header=header))
 
 
 def test_trusted_passes_and_is_not_learned(policy: Lab, transport: str, family: int) -> None:

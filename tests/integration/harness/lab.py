@@ -52,8 +52,8 @@ class UdpFlow:
     def send(self, *payloads: bytes) -> None:
         """Sends each of `payloads` as a datagram."""
         for payload in payloads:
-            # an ICMP error about an earlier datagram is told here, not about this one
-            with contextlib.suppress(ConnectionRefusedError):
+            # an ICMP error about an earlier datagram is told here
+            with contextlib.suppress(OSError):
                 self._sock.send(payload)
                 continue
             self._sock.send(payload)
@@ -304,7 +304,7 @@ class Lab:
         listing = self.pbx.run("sh", "-c", "! cd /etc/sipguard 2>/dev/null || find . -type f -exec sha256sum {} +")
         return {line.split(None, 1)[1]: line.split()[0] for line in listing.splitlines()}
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[Any, Any]:
         """Everything a module could have changed."""
         rules: dict[Any, Any] = {
             (family, backend): self.save(family, backend) for family in (4, 6) for backend in ("nft", "legacy")

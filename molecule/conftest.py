@@ -1,0 +1,278 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of all scenarios share: strangers who talk SIP to a host, and what the host holds and hears.
+
+The fixture ``host`` is testinfra's; every test runs once for each host of the scenario.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Host = Any  # testinfra is not annotated
+
+PATIENCE = 15.0  # s in which everything that is waited for has to happen
+SILENCE = 1.0  # s without an answer; Asterisk answers within milliseconds
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a request travels: ``transport`` udp or tcp, ``family`` 4 or 6."""
+
+    transport: str
+    family: int
+
+    def __str__(self) -> str:
+        return f"{self.transport}{self.family}"
+
+
+WAYS = [Way(transport, family) for transport in ("udp", "tcp") for family in (4, 6)]
+
+
+class Caller:
+    """Somebody at ``source``, an address of this machine, with one conversation to port ``port`` of ``target``."""
+
+    def __init__(self, way: Way, source: str, target: str, port: int) -> None:
+        self.way, self.source, self.target = way, source, target
+        self.call_id = uuid.uuid4().hex
+        kind = socket.SOCK_DGRAM if way.transport == "udp" else socket.SOCK_STREAM
+        self._socket = socket.socket(socket.AF_INET6 if way.family == 6 else socket.AF_INET, kind)
+        self._socket.settimeout(PATIENCE)
+        self._socket.bind((source, 0))
+        self._socket.connect((target, port))
+
+    def ask(self, user_agent: str) -> None:
+        """Send an OPTIONS request (RFC 3261 section 11)."""
+        host, port = self._socket.getsockname()[:2]
+        here = f"[{host}]:{port}" if self.way.family == 6 else f"{host}:{port}"
+        there = f"[{self.target}]" if self.way.family == 6 else self.target
+        ident = self.call_id
+        lines = [
+            f"OPTIONS sip:{there} SIP/2.0",
+            f"Via: SIP/2.0/{self.way.transport.upper()} {here};branch=z9hG4bK{ident};rport",
+            "Max-Forwards: 70",
+            f"From: <sip:100@{there}>;tag={ident[:8]}",
+            f"To: <sip:100@{there}>",
+            f"Call-ID: {ident}",
+            "CSeq: 1 OPTIONS",
+            f"Contact: <sip:100@{here}>",
+            f"User-Agent: {user_agent}",
+            "Accept: application/sdp",
+            "Content-Length: 0",
+        ]
+        self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+
+    def answer(self, seconds: float = PATIENCE) -> str:
+        """The first line of what came back, "" when nothing did. Raises ConnectionRefusedError where nobody listens."""
+        self._socket.settimeout(seconds)
+        try:
+            return self._socket.recv(65535).decode(errors="replace").split("\r\n")[0]
+        except TimeoutError:
+            return ""
+
+    def silence(self) -> bool:
+        """Whether nothing comes back."""
+        return self.answer(SILENCE) == ""
+
+    def close(self) -> None:
+        if self.way.transport == "tcp":  # no farewell that would be retransmitted into a wall
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+
+def _ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+class Neighbourhood:
+    """The host's network as seen from this machine, which has one address there that is trusted, and any number that are not."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        variables = host.ansible.get_variables()
+        self._targets = {4: str(variables["ansible_host"]), 6: str(variables["lab_address6"])}
+        self._trusted = {6 if ":" in address else 4: str(address) for address in variables["pbx_admins"]}
+        self._bridge = json.loads(_ip("-j", "route", "get", self._targets[4]))[0]["dev"]
+        self._numbers = itertools.count(201)  # the lab gives its hosts lower ones
+        self._cleanup = contextlib.ExitStack()
+
+    def stranger(self, family: int) -> str:
+        """An address of this machine that the host has nothing against, and will have forgotten after the test."""
+        target = self._targets[family]
+        separator = ":" if family == 6 else "."
+        address = target[: target.rindex(separator) + 1] + str(next(self._numbers))
+        # preferred_lft 0: nobody but who binds to it comes from it
+        whole = [f"{address}/{128 if family == 6 else 32}", "dev", self._bridge]
+        _ip("address", "add", *whole, "preferred_lft", "0", *(["nodad"] if family == 6 else []))
+        self._cleanup.callback(_ip, "address", "del", *whole)
+        self._cleanup.callback(self._host.run, "ipset del sipguard-offenders%s %s", str(family), address)
+        return address
+
+    def target(self, family: int) -> str:
+        return self._targets[family]
+
+    def trusted(self, family: int) -> str:
+        return self._trusted[family]
+
+    def caller(self, way: Way, source: str = "", port: int = 5060) -> Caller:
+        """A caller from ``source``, by default a stranger."""
+        made = Caller(way, source or self.stranger(way.family), self._targets[way.family], port)
+        self._cleanup.callback(made.close)
+        return made
+
+    def close(self) -> None:
+        self._cleanup.close()
+
+
+@pytest.fixture
+def neighbours(host: Host) -> Iterator[Neighbourhood]:
+    """The host's neighbourhood; addresses and conversations end with the test."""
+    made = Neighbourhood(host)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def way(request: pytest.FixtureRequest) -> Way:
+    """Each transport over each family."""
+    return Way(request.param.transport, request.param.family)
+
+
+@pytest.fixture(scope="session")
+def udp() -> Callable[[int], Way]:
+    """UDP over one family."""
+    return lambda family: Way("udp", family)
+
+
+@pytest.fixture
+def scanned(neighbours: Neighbourhood, tmp_path: Path) -> dict[int, bool]:
+    """Whether sipvicious, the real scanner, has found the host over UDP, from a stranger's address of each family."""
+    svmap = [sys.executable, "-c", "import sys; from sipvicious.svmap import main; sys.argv[0] = 'svmap'; main()"]
+    running = {
+        family: subprocess.Popen(
+            [*svmap, *options, "-b", neighbours.stranger(family), neighbours.target(family)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "HOME": str(tmp_path)},
+        )
+        for family, options in ((4, []), (6, ["-6"]))
+    }
+    found = {}
+    for family, process in running.items():
+        said = process.communicate(timeout=PATIENCE)[0]
+        found[family] = f"| {neighbours.target(family)}:5060 " in said
+        assert found[family] or "found nothing" in said, said
+    return found
+
+
+@pytest.fixture(scope="module")
+def heard(host: Host) -> Callable[[Caller], bool]:
+    """Whether Asterisk itself, behind any firewall, has received what a caller asked: it logs every message."""
+    chan_sip = host.run("asterisk -rx 'module show like chan_sip.so'").stdout.strip().startswith("Module")
+    said = host.check_output("asterisk -rx %s", "sip set debug on" if chan_sip else "pjsip set logger on")
+    assert "nabled" in said, said
+    return lambda caller: bool(host.run("grep -qF %s /var/log/asterisk/full", caller.call_id).rc == 0)
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[[Callable[[], bool]], bool]:
+    """Whether a condition comes true in time. The conditions here ask a host, which takes its time: no need to wait in between."""
+
+    def wait(condition: Callable[[], bool]) -> bool:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > end:
+                return False
+        return True
+
+    return wait
+
+
+def _without_counters(saved: str) -> str:
+    lines = (line for line in saved.splitlines() if not line.startswith("#"))
+    return re.sub(r"\[\d+:\d+\]", "[0:0]", "\n".join(lines))
+
+
+@dataclass(frozen=True)
+class State:
+    """What a host holds: rules of both families, sets, and files, each as text."""
+
+    rules4: str
+    rules6: str
+    sets: str
+    files: str
+
+    @classmethod
+    def of(cls, host: Host) -> State:
+        find = "find /etc /usr /var/lib/systemd -xdev ! -path '*/__pycache__*' -printf '%%p %%y %%m %%u %%g %%l\\n' | sort"
+        return cls(
+            _without_counters(host.check_output("iptables-save")),
+            _without_counters(host.check_output("ip6tables-save")),
+            host.check_output("ipset save -sorted"),
+            host.check_output(find),
+        )
+
+    def foreign(self) -> tuple[str, str, str]:
+        """Rules and sets without sipguard's chains, hooks and sets; tables that hold nothing else are left out."""
+        return _foreign(self.rules4), _foreign(self.rules6), "\n".join(_not_ours(self.sets))
+
+
+def _not_ours(text: str) -> list[str]:
+    ours = re.compile(r"^:SIPGUARD|^-A SIPGUARD| -j SIPGUARD(-PRE)?$|^(create|add) sipguard-")
+    return [line for line in text.splitlines() if not ours.search(line)]
+
+
+def _foreign(rules: str) -> str:
+    tables = re.split(r"^(?=\*)", "\n".join(_not_ours(rules)), flags=re.MULTILINE)
+    return "".join(table for table in tables if re.search(r"^-A |^:\S+ -", table, re.MULTILINE))
+
+
+@pytest.fixture
+def state(host: Host) -> State:
+    """What the host holds now."""
+    return State.of(host)
+
+
+def scratch(name: str) -> Path:
+    """A file that lives as long as the scenario's hosts."""
+    return Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / name
+
+
+@pytest.fixture
+def noted(host: Host) -> Path:
+    """Where test_before.py notes what the host held."""
+    return scratch(f"before-{host.ansible.get_variables()['inventory_hostname']}.json")
+
+
+@pytest.fixture
+def before(noted: Path) -> State:
+    """What the host held before sipguard came."""
+    return State(**json.loads(noted.read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def last_run(host: Host) -> dict[str, int]:
+    """The host's line in the recap of the last ansible-playbook: ok, changed, failed and so on."""
+    name = host.ansible.get_variables()["inventory_hostname"]
+    recap = scratch("ansible.log").read_text(encoding="utf-8").rpartition("PLAY RECAP")[2]
+    line = next(line for line in recap.splitlines() if re.search(rf"\| {re.escape(name)} +:", line))
+    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}

@@ -1,0 +1,290 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import matches as m
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import (
+    ADMISSION_MASK,
+    BANNED,
+    BLOCKED,
+    CHAIN_GATE,
+    CHAIN_JUDGE,
+    CHAIN_MAIN,
+    CHAIN_PRE,
+    CHAIN_RATE,
+    CHAIN_UA,
+    FAMILIES,
+    GATE_SLOTS,
+    IPV4,
+    IPV6,
+    OFFENDERS,
+    PRE_SLOTS,
+    RATE_SLOTS,
+    Family,
+)
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy import (
+    Policy,
+    Selector,
+    assemble,
+    choose_generation,
+    generations,
+    read_policy,
+)
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.rule import Option, Rule
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset import parse_save, render_chains
+from tests.unit.plugins.module_utils._netfilter.strategies import MASKS, member, policies, selectors
+
+SIP = (Selector("udp", "5060:5061"), Selector("tcp", "5060:5061"))
+Chains = dict[str, dict[str, tuple[Rule, ...]]]
+
+
+def ua_policy(family: Family = IPV4, mask: int = ADMISSION_MASK, pattern: bytes = b"sipcli") -> Policy:
+    return Policy(family, "filter", {CHAIN_UA: member(CHAIN_UA, family, SIP, OFFENDERS, pattern)}, mask)
+
+
+def with_member_of(policy: Policy, slot: str, feeds: str = "") -> Policy:
+    return policy.with_member(slot, member(slot, policy.family, SIP, feeds))
+
+
+@given(selectors, st.lists(st.sampled_from([m.string(b"x"), m.in_set("y")]), max_size=2))
+def test_selector_read_is_the_inverse_of_rule(selector: Selector, more: list) -> None:
+    assert Selector.read(selector.rule("X", *more)) == selector
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule("X"),
+        Rule("X", (m.ports("5060"),)),
+        Rule("X", header=(m.protocol("udp"),)),
+        Rule("X", (m.string(b"x"), m.ports("5060")), header=(m.protocol("udp"),)),
+        Rule("X", (m.ports("5060"),), header=(Option("-p", ("udp",), True),)),
+        Rule("X", (m.ports("5060"),), header=(m.source("192.0.2.7/32"), m.protocol("udp"))),
+        Rule("X", (replace(m.ports("5060"), options=(Option("--sports", ("5060",)),)),), header=(m.protocol("udp"),)),
+    ],
+    ids=Rule.render,
+)
+def test_selector_does_not_read_what_it_did_not_write(rule: Rule) -> None:
+    assert Selector.read(rule) is None
+
+
+@given(policies(), st.data())
+def test_read_policy_is_the_inverse_of_assemble(policy: Policy, data: st.DataObject) -> None:
+    generation = data.draw(st.sampled_from(generations(policy.mask)))
+    tables = assemble(policy, generation)
+    read, found = read_policy(policy.family, tables, policy.table)
+    assert read.members == policy.members
+    assert (read.family, read.table) == (policy.family, policy.table)
+    assert list(read.members) == [slot for slot in (*RATE_SLOTS, *GATE_SLOTS) if slot in policy.members]
+    if policy.members.keys() & set(GATE_SLOTS):
+        assert (read.mask, found) == (policy.mask, generation)
+    else:
+        assert found == 0
+    assert assemble(replace(read, mask=policy.mask), generation) == tables
+
+
+@given(policies(), st.data())
+def test_assembled_chains_survive_the_kernels_text(policy: Policy, data: st.DataObject) -> None:
+    tables = assemble(policy, data.draw(st.sampled_from(generations(policy.mask))))
+    read = parse_save(render_chains(tables))
+    assert {name: table.chains for name, table in read.tables.items()} == tables
+    assert all(table.hooked() and not table.foreign for table in read.tables.values())
+
+
+@given(policies(), st.randoms())
+def test_assemble_does_not_depend_on_the_order_of_members(policy: Policy, random) -> None:
+    slots = list(policy.members)
+    random.shuffle(slots)
+    shuffled = replace(policy, members={slot: policy.members[slot] for slot in slots})
+    generation = generations(policy.mask)[0]
+    assert assemble(shuffled, generation) == assemble(policy, generation)
+    assert render_chains(assemble(shuffled, generation)) == render_chains(assemble(policy, generation))
+
+
+@given(policies())
+def test_assembled_rules_lead_only_to_chains_that_exist(policy: Policy) -> None:
+    known = {"DROP", "RETURN", "SET", "CONNMARK", "REJECT", ""}
+    for chains in assemble(policy, generations(policy.mask)[0]).values():
+        for name, rules in chains.items():
+            assert all(rule.chain == name for rule in rules)
+            assert all(rule.target in chains or rule.target in known for rule in rules)
+
+
+def targets(rules: tuple[Rule, ...]) -> list[str]:
+    return [rule.target for rule in rules]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_assemble_keeps_the_fixed_order(family: Family) -> None:
+    policy = Policy(family)
+    for slot, feeds in ((CHAIN_UA, OFFENDERS), (CHAIN_GATE, BLOCKED), (CHAIN_RATE, BANNED)):
+        policy = with_member_of(policy, slot, feeds)
+    tables = assemble(policy, 0x4000000)
+    main, judge, pre = tables["filter"][CHAIN_MAIN], tables["filter"][CHAIN_JUDGE], tables["raw"][CHAIN_PRE]
+    assert targets(main) == [CHAIN_RATE, CHAIN_RATE, "RETURN", "CONNMARK", CHAIN_JUDGE, CHAIN_JUDGE]
+    # trusted, a response, the gate, the signatures, observed; and then the admission
+    assert targets(judge) == ["RETURN", "RETURN", *[CHAIN_GATE] * 2, *[CHAIN_UA] * 2, "RETURN", "CONNMARK"]
+    assert [rule.matches[0] for rule in pre] == [m.in_set(base + family.suffix) for base in PRE_SLOTS]
+    trusted = m.in_set("sipguard-trusted" + family.suffix)
+    assert judge[0].matches == (trusted,)
+    for name, chain in tables["raw"].items():
+        if name != CHAIN_PRE:
+            assert (chain[0].matches, chain[0].target) == ((trusted,), "RETURN")
+
+
+def test_assemble_drops_only_sip_of_a_learned_offender() -> None:
+    policy = with_member_of(ua_policy(), CHAIN_RATE, BANNED)
+    raw = assemble(policy, 0x4000000)["raw"]
+    offenders, banned = (raw[rule.target] for rule in raw[CHAIN_PRE])
+    assert [rule.matches for rule in offenders[1:]] == [(m.ports("5060:5061"),)] * 2
+    assert [(rule.header, rule.matches) for rule in banned[1:]] == [((), ())]
+
+
+def test_assemble_is_empty_without_members() -> None:
+    assert assemble(Policy(IPV4), 0x4000000) == {}
+
+
+def test_assemble_has_no_raw_hook_without_anything_to_drop() -> None:
+    policy = Policy(IPV4).with_member(CHAIN_UA, member(CHAIN_UA, IPV4, SIP))
+    assert list(assemble(policy, 0x4000000)) == ["filter"]
+
+
+def test_assemble_does_not_judge_for_limits_alone() -> None:
+    tables = assemble(with_member_of(Policy(IPV6), CHAIN_RATE), 0x4000000)
+    assert targets(tables["filter"][CHAIN_MAIN]) == [CHAIN_RATE, CHAIN_RATE]
+    assert CHAIN_JUDGE not in tables["filter"]
+
+
+def test_with_member_fills_and_empties_one_slot() -> None:
+    policy = with_member_of(ua_policy(), CHAIN_RATE)
+    assert sorted(policy.members) == [CHAIN_RATE, CHAIN_UA]
+    assert list(policy.with_member(CHAIN_UA, None).members) == [CHAIN_RATE]
+    assert policy.with_member(CHAIN_GATE, None) == policy
+
+
+def test_member_knows_whether_it_rejects() -> None:
+    gentle = member(CHAIN_UA, IPV4, SIP)
+    chains = {**gentle.chains, "SIPGUARD-UA-STOP": (Rule("SIPGUARD-UA-STOP", (), "REJECT"),)}
+    assert gentle.rejects() is False
+    assert replace(gentle, chains=chains).rejects() is True
+
+
+@pytest.mark.parametrize(
+    ("mask", "values"),
+    [
+        (0x0C000000, (0x4000000, 0x8000000, 0xC000000)),
+        (0x3, (1, 2, 3)),
+        (0x300, (0x100, 0x200, 0x300)),
+        (0x7, (1, 2, 3, 4, 5, 6, 7)),
+    ],
+)
+def test_generations_are_all_values_of_the_mask(mask: int, values: tuple[int, ...]) -> None:
+    assert generations(mask) == values
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=hex)
+def test_generations_stay_within_the_mask(mask: int) -> None:
+    values = generations(mask)
+    assert len(values) == 2 ** mask.bit_count() - 1 == len(set(values))
+    assert all(0 < value == value & mask for value in values)
+
+
+def edited(tables: Chains, chain: str, rules: tuple[Rule, ...]) -> Chains:
+    return {name: {**chains, chain: rules} if chain in chains else chains for name, chains in tables.items()}
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=hex)
+def test_choose_generation_keeps_it_while_nothing_changes(mask: int) -> None:
+    for generation in generations(mask):
+        live = assemble(ua_policy(mask=mask), generation)
+        assert choose_generation(live, ua_policy(mask=mask)) == generation
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=hex)
+def test_choose_generation_takes_the_next_for_other_signatures_and_wraps_around(mask: int) -> None:
+    values = generations(mask)
+    for generation, following in pairwise((*values, values[0])):
+        live = assemble(ua_policy(mask=mask), generation)
+        assert choose_generation(live, ua_policy(mask=mask, pattern=b"other")) == following
+
+
+def test_choose_generation_starts_anew_without_rules() -> None:
+    assert choose_generation({}, ua_policy()) == 0x4000000
+    assert choose_generation({"raw": {}, "filter": {}}, ua_policy()) == 0x4000000
+
+
+def test_choose_generation_starts_anew_under_another_mask() -> None:
+    live = assemble(ua_policy(), 0x8000000)
+    assert choose_generation(live, ua_policy(mask=0x300)) == 0x100
+    # The same value is one of a wider mask's as well.
+    assert choose_generation(live, ua_policy(mask=0x1C000000)) == 0x4000000
+
+
+LIVE = assemble(ua_policy(), 0x4000000)
+EDITS: dict[str, Chains] = {
+    "a signature removed": edited(LIVE, CHAIN_UA, ()),
+    "a rule put into SIPGUARD": edited(LIVE, CHAIN_MAIN, (Rule(CHAIN_MAIN, (), "ACCEPT"), *LIVE["filter"][CHAIN_MAIN])),
+    "judging turned off": edited(LIVE, CHAIN_JUDGE, (Rule(CHAIN_JUDGE, (), "RETURN"),)),
+    "an admission of somebody's own": edited(
+        LIVE, CHAIN_JUDGE, (*LIVE["filter"][CHAIN_JUDGE], m.set_connmark(Rule(CHAIN_JUDGE), 0x4000000, 0xC000000))
+    ),
+    "a chain of the signatures missing": {
+        "raw": LIVE["raw"],
+        "filter": {name: rules for name, rules in LIVE["filter"].items() if name != "SIPGUARD-UA-HIT"},
+    },
+    "another table": {"raw": LIVE["raw"], "mangle": LIVE["filter"]},
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_choose_generation_takes_the_next_when_somebody_edited(edit: str) -> None:
+    assert choose_generation(EDITS[edit], ua_policy()) == 0x8000000
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        (),
+        (Rule(CHAIN_MAIN, (m.connmark(0x4000000, 0xC000000),), "ACCEPT"),),
+        (Rule(CHAIN_MAIN, (m.connmark(0, 0xC000000),), "RETURN"),),
+        (Rule(CHAIN_MAIN, (m.connmark(0x5000000, 0xC000000),), "RETURN"),),
+        (
+            Rule(
+                CHAIN_MAIN,
+                (replace(m.connmark(1, 3), options=(Option("--mark", ("0x4000000",)),)),),
+                "RETURN",
+            ),
+        ),
+    ],
+    ids=["emptied", "accepts", "generation 0", "outside of the mask", "no mask"],
+)
+def test_choose_generation_starts_anew_when_the_admission_is_none_of_ours(main: tuple[Rule, ...]) -> None:
+    assert choose_generation(edited(LIVE, CHAIN_MAIN, main), ua_policy()) == 0x4000000
+
+
+def test_choose_generation_ignores_a_change_of_limits() -> None:
+    limited = with_member_of(ua_policy(), CHAIN_RATE)
+    live = assemble(limited, 0x8000000)
+    assert choose_generation(live, ua_policy()) == 0x8000000
+    assert choose_generation(assemble(ua_policy(), 0x8000000), limited) == 0x8000000
+
+
+def test_read_policy_leaves_out_what_nobody_owns() -> None:
+    live = edited(LIVE, CHAIN_UA, LIVE["filter"][CHAIN_UA])
+    live["filter"]["SIPGUARD-OLD"] = ()
+    read, generation = read_policy(IPV4, live, "filter")
+    assert (list(read.members), generation) == ([CHAIN_UA], 0x4000000)
+    assert assemble(read, generation) == LIVE
+
+
+def test_read_policy_falls_back_to_the_given_table() -> None:
+    assert read_policy(IPV6, {}, "mangle") == (Policy(IPV6, "mangle"), 0)

@@ -1,0 +1,53 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import (
+    CommandError,
+    Completed,
+    HostRunner,
+)
+
+ECHO = "import sys, os; sys.stdout.write(sys.stdin.read()); print(os.environ['LC_ALL'], sys.argv[1:], file=sys.stderr); sys.exit(3)"
+
+
+def test_run_returns_what_came_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    done = HostRunner().run([sys.executable, "-c", ECHO, "a b", "$HOME", "*"], "stdin\n")
+    assert done == Completed(3, "stdin\n", "C ['a b', '$HOME', '*']\n")
+
+
+def test_run_keeps_bytes_that_are_no_text() -> None:
+    done = HostRunner().run([sys.executable, "-c", "import sys; sys.stdout.buffer.write(b'a\\xffb')"])
+    assert done.stdout.encode("utf-8", "surrogateescape") == b"a\xffb"
+
+
+@pytest.mark.parametrize("path", ["", "/nowhere", None])
+def test_which_finds_commands_whatever_the_path(monkeypatch: pytest.MonkeyPatch, path: str | None) -> None:
+    if path is None:
+        monkeypatch.delenv("PATH")
+    else:
+        monkeypatch.setenv("PATH", path)
+    found = HostRunner().which("sh")
+    assert found in ("/usr/bin/sh", "/bin/sh")
+    assert HostRunner().which("no-such-command-of-sipguard") is None
+
+
+@pytest.mark.parametrize(
+    ("completed", "message"),
+    [
+        (Completed(1, "", "iptables-restore v1.8.9: line 2\n  failed.\n"), "x failed: iptables-restore v1.8.9: line 2 failed."),
+        (Completed(2, "only this\n", ""), "x failed: only this"),
+        (Completed(4, "", ""), "x failed: exit status 4"),
+    ],
+)
+def test_command_error_carries_the_commands_own_words(completed: Completed, message: str) -> None:
+    error = CommandError(["/usr/sbin/x", "--noflush"], completed)
+    assert str(error) == message
+    assert error.completed == completed
