@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -63,7 +63,7 @@ def markup(text: str) -> str:
     def code(found: re.Match[str]) -> str:
         value = found[1].replace("\\", "")
         if found[0].startswith("RV(") and "#module:" in value:
-            plugin, _, value = value.partition("#module:")
+            plugin, _dummy, value = value.partition("#module:")
             return f"`{value}` of [{plugin}]({plugin.rsplit('.', 1)[1]}.md)"
         return f"`{value.replace('=', ': ')}`" if found[0].startswith("O(") else f"`{value}`"
 
@@ -169,7 +169,7 @@ def with_generated(page: str, title: str, generated: str) -> str:
         return f"# {title}\n\n{BEGIN}\n{generated}\n{END}"
     if page.count(BEGIN) != 1 or page.count(END) != 1:
         raise ValueError("it has to hold each of the two marks once")
-    before, _, rest = page.partition(BEGIN)
+    before, _dummy, rest = page.partition(BEGIN)
     return f"{before}{BEGIN}\n{generated}\n{END}{rest.partition(END)[2]}"
 
 
