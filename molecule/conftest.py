@@ -30,6 +30,7 @@ Host = Any  # testinfra is not annotated
 
 PATIENCE = 15.0  # s in which everything that is waited for has to happen
 SILENCE = 1.0  # s without an answer; Asterisk answers within milliseconds
+FIRST_RETRY = 0.5  # s until a request over UDP is sent again (RFC 3261 section 17.1.1.2, T1)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Caller:
     def __init__(self, way: Way, source: str, target: str, port: int) -> None:
         self.way, self.source, self.target = way, source, target
         self.call_id = uuid.uuid4().hex
+        self._asked = b""
         kind = socket.SOCK_DGRAM if way.transport == "udp" else socket.SOCK_STREAM
         self._socket = socket.socket(socket.AF_INET6 if way.family == 6 else socket.AF_INET, kind)
         self._socket.settimeout(PATIENCE)
@@ -77,15 +79,21 @@ class Caller:
             "Accept: application/sdp",
             "Content-Length: 0",
         ]
-        self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        self._asked = ("\r\n".join(lines) + "\r\n\r\n").encode()
+        self._socket.sendall(self._asked)
 
     def answer(self, seconds: float = PATIENCE) -> str:
         """The first line of what came back, "" when nothing did. Raises ConnectionRefusedError where nobody listens."""
-        self._socket.settimeout(seconds)
-        try:
-            return self._socket.recv(65535).decode(errors="replace").split("\r\n")[0]
-        except TimeoutError:
-            return ""
+        end = time.monotonic() + seconds
+        retry = FIRST_RETRY if self.way.transport == "udp" else seconds
+        while (left := end - time.monotonic()) > 0:
+            self._socket.settimeout(min(left, retry))
+            with contextlib.suppress(TimeoutError):
+                return self._socket.recv(65535).decode(errors="replace").split("\r\n")[0]
+            if self.way.transport == "udp":
+                self._socket.sendall(self._asked)
+                retry *= 2
+        return ""
 
     def silence(self) -> bool:
         """Whether nothing comes back."""
@@ -102,28 +110,17 @@ def _ip(*arguments: str) -> str:
 
 
 class Neighbourhood:
-    """The host's network as seen from this machine, which has one address there that is trusted, and any number that are not."""
+    """A host's network as seen from this machine, which has one address there that is trusted, and any number that are not."""
 
     def __init__(self, host: Host) -> None:
-        self._host = host
         variables = host.ansible.get_variables()
+        self._host = host
         self._targets = {4: str(variables["ansible_host"]), 6: str(variables["lab_address6"])}
         self._trusted = {6 if ":" in address else 4: str(address) for address in variables["pbx_admins"]}
         self._bridge = json.loads(_ip("-j", "route", "get", self._targets[4]))[0]["dev"]
         self._numbers = itertools.count(201)  # the lab gives its hosts lower ones
-        self._cleanup = contextlib.ExitStack()
-
-    def stranger(self, family: int) -> str:
-        """An address of this machine that the host has nothing against, and will have forgotten after the test."""
-        target = self._targets[family]
-        separator = ":" if family == 6 else "."
-        address = target[: target.rindex(separator) + 1] + str(next(self._numbers))
-        # preferred_lft 0: nobody but who binds to it comes from it
-        whole = [f"{address}/{128 if family == 6 else 32}", "dev", self._bridge]
-        _ip("address", "add", *whole, "preferred_lft", "0", *(["nodad"] if family == 6 else []))
-        self._cleanup.callback(_ip, "address", "del", *whole)
-        self._cleanup.callback(self._host.run, "ipset del sipguard-offenders%s %s", str(family), address)
-        return address
+        self._callers: list[Caller] = []
+        self._strangers: list[tuple[int, str]] = []
 
     def target(self, family: int) -> str:
         return self._targets[family]
@@ -131,19 +128,36 @@ class Neighbourhood:
     def trusted(self, family: int) -> str:
         return self._trusted[family]
 
+    def stranger(self, family: int) -> str:
+        """An address of this machine that the host has not heard of yet."""
+        target = self._targets[family]
+        address = target[: target.rindex(":" if family == 6 else ".") + 1] + str(next(self._numbers))
+        # nodad: usable at once. preferred_lft 0: nobody but who binds to it comes from it.
+        options = ["preferred_lft", "0", *(["nodad"] if family == 6 else [])]
+        _ip("address", "replace", f"{address}/{128 if family == 6 else 32}", "dev", self._bridge, *options)
+        self._strangers.append((family, address))
+        return address
+
     def caller(self, way: Way, source: str = "", port: int = 5060) -> Caller:
         """A caller from ``source``, by default a stranger."""
         made = Caller(way, source or self.stranger(way.family), self._targets[way.family], port)
-        self._cleanup.callback(made.close)
+        self._callers.append(made)
         return made
 
     def close(self) -> None:
-        self._cleanup.close()
+        """End the conversations, and let the host forget what it has learned: the next test comes from the same addresses.
+
+        They stay where they are until the network goes with its hosts: a host that asks for one (NDP) always finds it.
+        """
+        for caller in self._callers:
+            caller.close()
+        for family, address in self._strangers:
+            self._host.run("ipset del sipguard-offenders%s %s", str(family), address)
 
 
 @pytest.fixture
 def neighbours(host: Host) -> Iterator[Neighbourhood]:
-    """The host's neighbourhood; addresses and conversations end with the test."""
+    """The host's neighbourhood; conversations and grudges end with the test."""
     made = Neighbourhood(host)
     yield made
     made.close()
@@ -165,17 +179,19 @@ def udp() -> Callable[[int], Way]:
 def scanned(neighbours: Neighbourhood, tmp_path: Path) -> dict[int, bool]:
     """Whether sipvicious, the real scanner, has found the host over UDP, from a stranger's address of each family."""
     svmap = [sys.executable, "-c", "import sys; from sipvicious.svmap import main; sys.argv[0] = 'svmap'; main()"]
-    running = {
-        family: subprocess.Popen(
-            [*svmap, *options, "-b", neighbours.stranger(family), neighbours.target(family)],
+    running = {}
+    for family, options in ((4, []), (6, ["-6"])):
+        source = neighbours.stranger(family)
+        # -x is what it puts into its headers, where it forgets that IPv6 needs brackets
+        options += ["-b", source, "-x", f"[{source}]" if family == 6 else source]
+        running[family] = subprocess.Popen(
+            [*svmap, *options, neighbours.target(family)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, "HOME": str(tmp_path)},
         )
-        for family, options in ((4, []), (6, ["-6"]))
-    }
     found = {}
     for family, process in running.items():
         said = process.communicate(timeout=PATIENCE)[0]
@@ -223,7 +239,9 @@ class State:
 
     @classmethod
     def of(cls, host: Host) -> State:
-        find = "find /etc /usr /var/lib/systemd -xdev ! -path '*/__pycache__*' -printf '%%p %%y %%m %%u %%g %%l\\n' | sort"
+        find = (
+            "find /etc /usr /var/lib/systemd -xdev ! -path '*/__pycache__*' -printf '%%p %%y %%m %%u %%g %%l\\n' | sort"
+        )
         return cls(
             _without_counters(host.check_output("iptables-save")),
             _without_counters(host.check_output("ip6tables-save")),

@@ -47,8 +47,12 @@ def test_unit_is_enabled_and_nothing_has_failed(host: Any) -> None:
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
 
 
-@pytest.mark.parametrize(("table", "builtin", "chain"), [("raw", "PREROUTING", "SIPGUARD-PRE"), ("filter", "INPUT", "SIPGUARD")])
-def test_hook_stands_once_and_before_all_but_fail2ban(host: Any, iptables: str, table: str, builtin: str, chain: str) -> None:
+@pytest.mark.parametrize(
+    ("table", "builtin", "chain"), [("raw", "PREROUTING", "SIPGUARD-PRE"), ("filter", "INPUT", "SIPGUARD")]
+)
+def test_hook_stands_once_and_before_all_but_fail2ban(
+    host: Any, iptables: str, table: str, builtin: str, chain: str
+) -> None:
     rules = host.check_output("%s-save -t %s", iptables, table).splitlines()
     assert any(line.startswith(f"-A {chain} ") for line in rules)
     in_builtin = [line for line in rules if line.startswith(f"-A {builtin} ") and "-j f2b-" not in line]
@@ -72,7 +76,10 @@ def test_status_says_protected(host: Any) -> None:
     assert done.rc == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["protected"]
-    assert {name: family["state"] for name, family in found["families"].items()} == {"ipv4": "protected", "ipv6": "protected"}
+    assert {name: family["state"] for name, family in found["families"].items()} == {
+        "ipv4": "protected",
+        "ipv6": "protected",
+    }
 
 
 def test_restoring_by_hand_changes_nothing(host: Any, state: Any) -> None:
@@ -92,7 +99,9 @@ def test_controller_is_trusted(host: Any, neighbours: Any, iptables: str) -> Non
 # -- what it does on the wire
 
 
-def test_scanner_is_not_heard_where_a_phone_is_answered(host: Any, neighbours: Any, heard: Any, eventually: Any, way: Any) -> None:
+def test_scanner_is_not_heard_where_a_phone_is_answered(
+    host: Any, neighbours: Any, heard: Any, eventually: Any, way: Any
+) -> None:
     scanner, phone = neighbours.caller(way), neighbours.caller(way)
     scanner.ask(SCANNER)
     phone.ask(PHONE)

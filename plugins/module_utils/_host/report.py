@@ -17,6 +17,7 @@ from .._netfilter.policy import assemble, generations, read_policy
 from .._netfilter.rule import parse_rule
 from .._netfilter.ruleset import HOOKS, Ruleset, parse_save
 from .._netfilter.runner import CommandError, Runner
+from .._sip.errors import SipguardError
 
 __all__ = ["status", "why"]
 
@@ -25,32 +26,44 @@ Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 _COUNTED = re.compile(r"\[(\d+):\d+\] (-A .*)")
 _SETS = (TRUSTED, OFFENDERS, OBSERVED, BANNED, BLOCKED)
 _TOP = 5
+PROTECTED, OBSERVING, UNPROTECTED = "protected", "observing", "unprotected"
 
 
 def status(runner: Runner, store: Store) -> tuple[dict[str, Any], str, int]:
     """Findings, the same as text, and the exit status: 0 when the kernel holds what the host is meant to have."""
-    backends = {found[1] for family in FAMILIES if (found := store.read_rules(family)) is not None}
+    files = {family: _on_disk(store, family) for family in FAMILIES}
+    backends = {found[1] for found in files.values() if isinstance(found, tuple)}
     engine = Engine(runner, backends.pop() if len(backends) == 1 else "auto")
     headers = sets.read_headers(runner)
-    families = {family.name: _family_status(engine, store, family) for family in engine.families}
-    whole = [found["state"] == "protected" for found in families.values()]
+    families = {family.name: _family_status(engine, files[family], family) for family in engine.families}
+    states = {found["state"] for found in families.values()}
     report = {
-        "protected": all(whole),
+        "protected": states == {PROTECTED},
+        "observing": OBSERVING in states and states <= {PROTECTED, OBSERVING},
         "backend": engine.backend.name,
         "families": families,
         "sets": {name: headers[name].entries for name in sorted(headers) if name.startswith("sipguard-")},
     }
-    return report, _status_text(report), 0 if report["protected"] else 1
+    return report, _status_text(report), 0 if report["protected"] or report["observing"] else 1
 
 
-def _family_status(engine: Engine, store: Store, family: Family) -> dict[str, Any]:
+def _on_disk(store: Store, family: Family) -> tuple[Ruleset, str] | SipguardError | None:
+    """A family's file for the next boot; one that is damaged must not hide what the kernel does now."""
+    try:
+        return store.read_rules(family)
+    except SipguardError as error:
+        return error
+
+
+def _family_status(
+    engine: Engine, on_disk: tuple[Ruleset, str] | SipguardError | None, family: Family
+) -> dict[str, Any]:
     argv = [engine.backend.command(family, "save"), "--counters"]
     done = engine.runner.run(argv)
     if done.returncode != 0:
         raise CommandError(argv, done)
     counted = [found.groups() for line in done.stdout.splitlines() if (found := _COUNTED.match(line))]
     live = parse_save("\n".join(_COUNTED.sub(r"\2", line) for line in done.stdout.splitlines()))
-    on_disk = store.read_rules(family)
     policy = _policy(family, live)
     stopped = observed = 0
     signatures: dict[str, int] = {}
@@ -70,7 +83,7 @@ def _family_status(engine: Engine, store: Store, family: Family) -> dict[str, An
             signatures[name] = signatures.get(name, 0) + int(packets)
     top = sorted(signatures.items(), key=lambda item: (-item[1], item[0]))[:_TOP]
     return {
-        "state": _state(live, on_disk[0] if on_disk else None, family),
+        "state": _state(live, on_disk, family),
         "table": policy.table,
         "members": list(policy.members),
         "rules": sum(len(rules) for name in HOOKS for rules in live.own_chains(name).values()),
@@ -84,23 +97,35 @@ def _policy(family: Family, ruleset: Ruleset) -> Any:
     return read_policy(family, {name: ruleset.own_chains(name) for name in HOOKS}, "filter")[0]
 
 
-def _state(live: Ruleset, on_disk: Ruleset | None, family: Family) -> str:
-    """Whether the live rules are whole ("protected"), differ from those for the next boot, or are not there."""
+def _state(live: Ruleset, on_disk: tuple[Ruleset, str] | SipguardError | None, family: Family) -> str:
+    """Whether the live rules are whole, stop anything at all, and are those of the next boot."""
     policy = _policy(family, live)
-    if not policy.members:
-        return "unprotected"
+    if not policy.members and not policy.drops:
+        return UNPROTECTED
     tables = {name: live.own_chains(name) for name in HOOKS if live.own_chains(name)}
     generation = read_policy(family, tables, policy.table)[1] or generations(policy.mask)[0]
     expected = assemble(policy, generation)
     if tables != expected or not all(live.table(name).hooked() for name in expected):
-        return "damaged"
-    if on_disk is not None and _policy(family, on_disk) != policy:
-        return "not as at next boot"
-    return "protected"
+        return "edited by somebody, or damaged"
+    if isinstance(on_disk, SipguardError):
+        return f"not safe at the next boot: {on_disk}"
+    if on_disk is not None and _policy(family, on_disk[0]) != policy:
+        return "not as at the next boot"
+    stops = any(
+        rule.target in ("DROP", "REJECT") for chains in expected.values() for found in chains.values() for rule in found
+    )
+    return PROTECTED if stops else OBSERVING
 
 
 def _status_text(report: dict[str, Any]) -> str:
-    lines = [f"sipguard: {'protected' if report['protected'] else 'NOT PROTECTED'} (iptables-{report['backend']})"]
+    head = (
+        "protected"
+        if report["protected"]
+        else "OBSERVING, nothing is stopped"
+        if report["observing"]
+        else "NOT PROTECTED"
+    )
+    lines = [f"sipguard: {head} (iptables-{report['backend']})"]
     for name, found in report["families"].items():
         lines.append(
             f"  {name}: {found['state']}, {found['rules']} rules in {found['table']}, "
@@ -131,7 +156,7 @@ def why(runner: Runner, address: Address) -> tuple[dict[str, Any], str, int]:
 
 _MEANING = {
     TRUSTED: "trusted as {entry}: never judged, limited or dropped",
-    OFFENDERS: "learned as an offender, {seconds_left} s left: its SIP packets are dropped",
+    OFFENDERS: "learned as an offender, {seconds_left} s left: SIP packets are dropped",
     OBSERVED: "seen in observe mode: what it sent would have been stopped",
     BANNED: "banned, {seconds_left} s left: all its packets are dropped",
     BLOCKED: "on a blocklist as {entry}: all its packets are dropped",
@@ -141,6 +166,8 @@ _MEANING = {
 def _why_text(report: dict[str, Any], found: dict[str, dict[str, Any]]) -> str:
     head = f"{report['address']}: {'STOPPED' if report['stopped'] else 'not stopped'}"
     lines = [f"  {_MEANING[base].format(**entry)} ({entry['set']})" for base, entry in found.items()]
+    if TRUSTED in found and len(found) > 1:
+        lines.append("  trust comes first, so the other entries stop nothing")
     if not lines:
         lines.append("  in none of sipguard's sets; each new conversation is judged by what it sends")
     return "\n".join([head, *lines])

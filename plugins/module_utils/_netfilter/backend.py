@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from .._sip.errors import SipguardError
 from . import netlink
 from .names import Family
+from .ruleset import Ruleset, parse_save
 from .runner import CommandError, Runner
 
-__all__ = ["BACKENDS", "Backend", "detect", "has_family", "other_backend"]
+__all__ = ["BACKENDS", "Backend", "detect", "has_family", "read_other"]
 
 BACKENDS = ("nft", "legacy")
+_TABLES = frozenset({"filter", "mangle", "nat", "raw", "security"})
 _LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 
 
@@ -73,33 +75,35 @@ def has_family(family: Family) -> bool:
     return family.version == 4 or os.path.exists("/proc/net/if_inet6")
 
 
-def other_backend(runner: Runner, backend: Backend, families: tuple[Family, ...]) -> str | None:
-    """A sentence that names the other backend's rules, None when it has none.
+def read_other(
+    runner: Runner, backend: Backend, families: tuple[Family, ...]
+) -> tuple[Backend, dict[Family, Ruleset]] | None:
+    """The backend that is not used, with its rules, when it holds any: the kernel would apply them as well.
 
-    For nft nothing is started unless the legacy tables are loaded; for legacy the kernel is asked directly.
+    None when it is empty, which is found out without starting a command.
     """
-    for family in families:
-        if backend.name == "legacy":
-            tables = netlink.nft_rule_tables(family.version) & {"filter", "mangle", "nat", "raw", "security"}
-            count = len(tables)
-            shown = f"{family.binary}-nft-save"
-        else:
-            try:
-                loaded = pathlib.Path(_LEGACY_TABLES[family.version]).read_text(encoding="ascii").split()
-            except OSError:
-                continue
-            command = runner.which(f"{family.binary}-legacy-save") if loaded else None
-            if command is None:
-                continue
-            done = runner.run([command])
-            if done.returncode != 0:
-                raise CommandError([command], done)
-            count = sum(line.startswith("-A ") for line in done.stdout.splitlines())
-            shown = f"{family.binary}-legacy-save"
-        if count:
-            other = "nft" if backend.name == "legacy" else "legacy"
-            return (
-                f"this host also has {family.name} rules in the {other} backend ({shown} shows them); each packet has to pass both, "
-                f"and this run manages {backend.name} only"
-            )
-    return None
+    other = "nft" if backend.name == "legacy" else "legacy"
+    used = tuple(family for family in families if _in_use(other, family))
+    if not used:
+        return None
+    try:
+        found = detect(runner, other, used)
+    except SipguardError:
+        return None  # its commands are not even installed
+    rulesets = {}
+    for family in used:
+        argv = [found.command(family, "save")]
+        done = runner.run(argv)
+        if done.returncode != 0:
+            raise CommandError(argv, done)
+        rulesets[family] = parse_save(done.stdout)
+    return found, rulesets
+
+
+def _in_use(name: str, family: Family) -> bool:
+    if name == "nft":
+        return bool(netlink.nft_rule_tables(family.version) & _TABLES)
+    try:
+        return bool(pathlib.Path(_LEGACY_TABLES[family.version]).read_text(encoding="ascii").split())
+    except OSError:
+        return False

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from .._sip.errors import OptionError, SipguardError
 from . import netlink, sets
-from .backend import Backend, detect, has_family, other_backend
-from .names import FAMILIES, Family
+from .backend import Backend, detect, has_family, read_other
+from .names import FAMILIES, HOST_SLOTS, Family
 from .options import Common
 from .persist import Store, boot_warning, rules_file
 from .plan import FamilyPlan, Plan, TableScript, plan_family, plan_sets
@@ -31,6 +31,8 @@ class Snapshot:
 
     rulesets: dict[Family, Ruleset]
     headers: dict[str, sets.SetHeader]
+    # The backend that is not used, when it holds rules too.
+    other: tuple[Backend, dict[Family, Ruleset]] | None = None
 
     def policy(self, family: Family, fallback: str) -> Policy:
         """The policy that the family's live chains amount to (an empty one in table ``fallback`` when there are none)."""
@@ -84,11 +86,16 @@ class Engine:
             if done.returncode != 0:
                 raise self._explain(argv, done)
             rulesets[family] = parse_save(done.stdout)
-        return Snapshot(rulesets, sets.read_headers(self.runner))
+        headers = sets.read_headers(self.runner)
+        return Snapshot(rulesets, headers, read_other(self.runner, self.backend, self.families))
 
     def plan(self, snapshot: Snapshot, targets: Mapping[Family, Policy]) -> Plan:
         """What has to be done so that each family's rules are its target."""
-        plan = Plan([plan_family(snapshot.rulesets[family], targets[family]) for family in self.families])
+        plan = Plan([plan_family(self.backend, snapshot.rulesets[family], targets[family]) for family in self.families])
+        if snapshot.other is not None:
+            backend, rulesets = snapshot.other
+            for family, ruleset in rulesets.items():
+                plan.evictions += plan_family(backend, ruleset, Policy(family)).scripts
         plan_sets(plan, snapshot.headers)
         return plan
 
@@ -102,6 +109,7 @@ class Engine:
         outcome = Outcome(
             changed=plan.changed or bool(outdated),
             before=_text((item.family, item.sets_before, item.before) for item in plan.families)
+            + _leftovers(plan)
             + _files(outdated, "outdated"),
             after=_text((item.family, item.sets_after, item.after) for item in plan.families)
             + _files(outdated, "as above"),
@@ -113,7 +121,7 @@ class Engine:
             warnings=[],
         )
         written = persist and any(files.values())
-        found = [other_backend(self.runner, self.backend, self.families), boot_warning() if written else None]
+        found = [_other_warning(snapshot), boot_warning() if written and not check else None]
         outcome.warnings += [warning for warning in found if warning]
         if check:
             return outcome
@@ -135,17 +143,16 @@ class Engine:
         done: list[TableScript] = []
         try:
             sets.restore(self.runner, "".join(f"{wanted.create()}\n" for wanted in plan.create_sets))
-            scripts = [script for item in plan.families for script in item.scripts]
-            for script in scripts:
-                self._restore(script.family, script.do, test=True)
+            for script in plan.scripts:
+                self._restore(script, script.do, test=True)
             for item in plan.families:
                 self._clear_marks(item.family, item.clear_before)
-            for script in scripts:
-                self._restore(script.family, script.do)
+            for script in plan.scripts:
+                self._restore(script, script.do)
                 done.append(script)
         except SipguardError:
             for script in reversed(done):
-                self._restore(script.family, script.undo)
+                self._restore(script, script.undo)
             self._destroy(created)
             raise
         for item in plan.families:
@@ -164,11 +171,12 @@ class Engine:
             except OSError as error:
                 raise SipguardError(f"cannot clear the marks of {family.name} conversations: {error}") from error
 
-    def _restore(self, family: Family, script: str, test: bool = False) -> None:
-        argv = [self.backend.command(family, "restore"), "--noflush", "--wait", str(self._lock_timeout)]
+    def _restore(self, script: TableScript, text: str, test: bool = False) -> None:
+        command = script.backend.command(script.family, "restore")
+        argv = [command, "--noflush", "--wait", str(self._lock_timeout)]
         if test:
             argv.append("--test")
-        done = self.runner.run(argv, script)
+        done = self.runner.run(argv, text)
         if done.returncode != 0:
             raise self._explain(argv, done)
 
@@ -221,6 +229,20 @@ class Engine:
         return warnings
 
 
+def _other_warning(snapshot: Snapshot) -> str | None:
+    """A sentence about other people's rules in the backend that is not used."""
+    if snapshot.other is None:
+        return None
+    backend, rulesets = snapshot.other
+    for family, ruleset in rulesets.items():
+        if any(table.foreign for table in ruleset.tables.values()):
+            return (
+                f"this host also has {family.name} rules in the {backend.name} backend ({family.binary}-{backend.name}-save shows "
+                "them); each packet has to pass both, and this run manages the other one only"
+            )
+    return None
+
+
 def _text(parts: Iterable[tuple[Family, list[str], str]]) -> str:
     """Our part of each family for a diff: sets by the command that makes them, then the rules."""
     text = ""
@@ -228,6 +250,14 @@ def _text(parts: Iterable[tuple[Family, list[str], str]]) -> str:
         made = "".join(f"{sets.spec(name).create()}\n" for name in sorted(names))
         text += f"# {family.name}\n{made}{rules}" if made or rules else ""
     return text
+
+
+def _leftovers(plan: Plan) -> str:
+    """What is left of us in the other backend stands in a diff by name only."""
+    return "".join(
+        f"# left over in {script.family.binary}-{script.backend.name}: table {script.table}\n"
+        for script in plan.evictions
+    )
 
 
 def _files(names: Sequence[str], state: str) -> str:
@@ -273,7 +303,7 @@ def with_member(
         if not common.present and target.members:  # what stays keeps its place
             targets[family] = target
             continue
-        others = [name for name, other in target.members.items() if name != slot and other.rejects()]
+        others = [name for name, other in target.members.items() if name not in (slot, *HOST_SLOTS) and other.rejects()]
         if common.table == "mangle" and others:
             raise OptionError(
                 "table",

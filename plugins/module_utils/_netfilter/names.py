@@ -12,6 +12,7 @@ __all__ = [
     "BANNED",
     "BLOCKED",
     "CHAIN_GATE",
+    "CHAIN_HOST",
     "CHAIN_JUDGE",
     "CHAIN_MAIN",
     "CHAIN_PRE",
@@ -23,6 +24,7 @@ __all__ = [
     "FILTER_TABLES",
     "GATE_SLOTS",
     "HARMLESS_BEFORE_HOOK",
+    "HOST_SLOTS",
     "IPV4",
     "IPV6",
     "KNOWN",
@@ -71,6 +73,9 @@ FILTER_TABLES = ("filter", "mangle")
 CHAIN_RATE = "SIPGUARD-RATE"
 CHAIN_GATE = "SIPGUARD-GATE"
 CHAIN_UA = "SIPGUARD-UA"
+# The host's own policy sees every packet, SIP or not, before all others; always in table filter.
+CHAIN_HOST = "SIPGUARD-HOST"
+HOST_SLOTS = (CHAIN_HOST,)
 RATE_SLOTS = (CHAIN_RATE,)
 GATE_SLOTS = (CHAIN_GATE, CHAIN_UA)
 

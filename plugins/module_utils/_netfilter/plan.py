@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .._sip.errors import SipguardError
+from .backend import Backend
 from .names import TRUSTED, Family, is_own_set
 from .policy import Policy, assemble, choose_generation, generations, read_policy
 from .rule import Rule
@@ -23,8 +24,9 @@ __all__ = ["FamilyPlan", "Plan", "TableScript", "plan_family", "plan_sets", "tab
 
 @dataclass(frozen=True)
 class TableScript:
-    """What turns one table into what it should be, and what turns it back: text for iptables-restore --noflush."""
+    """What turns one table into what it should be, and what turns it back: text for that backend's iptables-restore --noflush."""
 
+    backend: Backend
     family: Family
     table: str
     do: str
@@ -54,12 +56,19 @@ class Plan:
     """The whole change: families in order, sets to make first and to destroy last."""
 
     families: list[FamilyPlan]
+    # What is left of us in the backend that is not used any more.
+    evictions: list[TableScript] = field(default_factory=list)
     create_sets: list[SetSpec] = field(default_factory=list)
     destroy_sets: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
-        return bool(self.create_sets or self.destroy_sets or any(plan.scripts for plan in self.families))
+        return bool(self.create_sets or self.destroy_sets or self.scripts)
+
+    @property
+    def scripts(self) -> list[TableScript]:
+        """Every script in the order in which they are carried out: what is new first, what is left over last."""
+        return [*(script for plan in self.families for script in plan.scripts), *self.evictions]
 
 
 def table_script(live: Table, target: Mapping[str, tuple[Rule, ...]]) -> str:
@@ -111,7 +120,7 @@ def _undo(live: Table, target: Mapping[str, tuple[Rule, ...]]) -> str:
     return _script(live.name, target, live.chains, hooks, live.hooks)
 
 
-def plan_family(live: Ruleset, target: Policy) -> FamilyPlan:
+def plan_family(backend: Backend, live: Ruleset, target: Policy) -> FamilyPlan:
     """What has to change for one family so that its rules are ``target``."""
     own = {name: table.chains for name, table in live.tables.items() if name in HOOKS}
     policy, generation = read_policy(target.family, own, target.table)
@@ -122,7 +131,7 @@ def plan_family(live: Ruleset, target: Policy) -> FamilyPlan:
         table = live.table(name)
         script = table_script(table, wanted.get(name, {}))
         if script:
-            scripts.append(TableScript(target.family, name, script, _undo(table, wanted.get(name, {}))))
+            scripts.append(TableScript(backend, target.family, name, script, _undo(table, wanted.get(name, {}))))
     # What is added comes before what goes, so that a run that is killed in between leaves nothing more open than before.
     scripts.sort(key=lambda script: script.table not in wanted)
     before = render_chains(own, {name: live.table(name).hooked() for name in HOOKS})

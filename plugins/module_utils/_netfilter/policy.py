@@ -9,7 +9,8 @@ The policy is put together anew from all members each time, so the order can nev
     raw PREROUTING -> SIPGUARD-PRE     one rule per dropping set in use: its sources -> SIPGUARD-PRE-DROP (or -SIP)
       SIPGUARD-PRE-SIP                 trusted: leave; SIP: drop (learned offenders)
       SIPGUARD-PRE-ALL                 trusted: leave; drop (bans, blocklists)
-    INPUT -> SIPGUARD                  limits (each begins with: trusted: leave; they see every packet)
+    INPUT -> SIPGUARD                  host policy (every packet; only ever in table filter, whatever the others' is)
+                                       limits (each begins with: trusted: leave; they see every packet)
                                        conversation admitted under this generation: leave
                                        any older admission: forgotten
                                        SIP -> SIPGUARD-JUDGE
@@ -41,6 +42,7 @@ from .names import (
     CHAIN_PRE_ALL,
     CHAIN_PRE_SIP,
     GATE_SLOTS,
+    HOST_SLOTS,
     OFFENDERS,
     PRE_SLOTS,
     RATE_SLOTS,
@@ -117,12 +119,16 @@ class Member:
 
 @dataclass(frozen=True)
 class Policy:
-    """Everything one family judges: members by slot, the table they share, the mask of the admission bits."""
+    """Everything one family judges: members by slot, the table they share, the mask of the admission bits.
+
+    ``drops`` are base names of sets that are dropped although no rule feeds them: bans and blocklists, filled from outside.
+    """
 
     family: Family
     table: str = "filter"
     members: Mapping[str, Member] = field(default_factory=dict, hash=False)
     mask: int = ADMISSION_MASK
+    drops: frozenset[str] = frozenset()
 
     def with_member(self, slot: str, member: Member | None) -> Policy:
         """This policy with one slot filled anew, or emptied."""
@@ -131,12 +137,20 @@ class Policy:
             members[slot] = member
         return replace(self, members=members)
 
+    def with_drop(self, base: str, wanted: bool = True) -> Policy:
+        """This policy with one set dropped on its own account, or no longer."""
+        return replace(self, drops=self.drops | {base} if wanted else self.drops - {base})
+
     def set_name(self, base: str) -> str:
         return base + self.family.suffix
 
     def dropped_sets(self) -> tuple[str, ...]:
-        """Base names of the sets that SIPGUARD-PRE has to drop, because some member feeds them."""
-        return tuple(base for base in PRE_SLOTS if any(mem.feeds(self.set_name(base)) for mem in self.members.values()))
+        """Base names of the sets that SIPGUARD-PRE has to drop: what is in ``drops``, and what some member feeds."""
+        return tuple(
+            base
+            for base in PRE_SLOTS
+            if base in self.drops or any(mem.feeds(self.set_name(base)) for mem in self.members.values())
+        )
 
 
 def generations(mask: int) -> tuple[int, ...]:
@@ -160,7 +174,7 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
 
     ``generation`` is one of ``generations(policy.mask)``.
     """
-    if not policy.members:
+    if not policy.members and not policy.drops:
         return {}
     trusted = m.in_set(policy.set_name(TRUSTED))
     everyone = _selectors(policy, RATE_SLOTS + GATE_SLOTS)
@@ -197,11 +211,17 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
         whole_request = (m.string(REQUEST_LINE_END), m.string(HEADERS_END))
         judge.append(m.set_connmark(Rule(CHAIN_JUDGE, whole_request), generation, policy.mask))
         own[CHAIN_JUDGE] = tuple(judge)
-    own[CHAIN_MAIN] = tuple(main)
-
-    inner = {chain: rules for member in policy.members.values() for chain, rules in member.chains.items()}
-    # Without anything to drop there is no need to make each packet pass another hook.
-    return {**({"raw": raw} if raw[CHAIN_PRE] else {}), policy.table: {**own, **inner}}
+    tables: dict[str, dict[str, tuple[Rule, ...]]] = {}
+    if raw[CHAIN_PRE]:  # without anything to drop there is no need to make each packet pass another hook
+        tables["raw"] = raw
+    if main:
+        tables[policy.table] = {**own, CHAIN_MAIN: tuple(main)}
+    for slot, member in policy.members.items():
+        table = tables.setdefault("filter" if slot in HOST_SLOTS else policy.table, {})
+        if slot in HOST_SLOTS:
+            table[CHAIN_MAIN] = (Rule(CHAIN_MAIN, (), slot), *table.get(CHAIN_MAIN, ()))
+        table.update(member.chains)
+    return tables
 
 
 def read_policy(
@@ -215,14 +235,18 @@ def read_policy(
     chains = tables.get(table, {})
     leading = (*chains.get(CHAIN_MAIN, ()), *chains.get(CHAIN_JUDGE, ()))
     members: dict[str, Member] = {}
-    for slot in RATE_SLOTS + GATE_SLOTS:
-        owned = {name: rules for name, rules in chains.items() if name == slot or name.startswith(slot + "-")}
+    for slot in HOST_SLOTS + RATE_SLOTS + GATE_SLOTS:
+        place = tables.get("filter", {}) if slot in HOST_SLOTS else chains
+        owned = {name: rules for name, rules in place.items() if name == slot or name.startswith(slot + "-")}
         if slot not in owned:
             continue
         jumps = [Selector.read(rule) for rule in leading if rule.target == slot]
         members[slot] = Member(slot, tuple(dict.fromkeys(jump for jump in jumps if jump is not None)), owned)
     generation, mask = _read_generation(chains.get(CHAIN_MAIN, ()))
-    return Policy(family, table, members, mask), generation
+    looked_up = {name for rule in tables.get("raw", {}).get(CHAIN_PRE, ()) for name in rule.sets()}
+    # Offenders are fed by rules; every other set there is filled from outside.
+    drops = frozenset(base for base in PRE_SLOTS if base != OFFENDERS and base + family.suffix in looked_up)
+    return Policy(family, table, members, mask, drops), generation
 
 
 def _read_generation(main: Iterable[Rule]) -> tuple[int, int]:
@@ -243,7 +267,10 @@ def _judged(table: str, tables: Mapping[str, Mapping[str, tuple[Rule, ...]]]) ->
         for name, rules in tables.get(table, {}).items()
         if name in (CHAIN_MAIN, CHAIN_JUDGE) or name.startswith(GATE_SLOTS)
     }
-    return {name: tuple(rule for rule in rules if rule.target not in RATE_SLOTS) for name, rules in kept.items()}
+    return {
+        name: tuple(rule for rule in rules if rule.target not in RATE_SLOTS + HOST_SLOTS)
+        for name, rules in kept.items()
+    }
 
 
 def choose_generation(live: Mapping[str, Mapping[str, tuple[Rule, ...]]], target: Policy) -> int:

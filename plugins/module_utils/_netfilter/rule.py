@@ -83,6 +83,12 @@ class Rule:
         """The first match of that name."""
         return next((match for match in self.matches if match.name == name), None)
 
+    def sets(self) -> list[str]:
+        """Names of the sets it looks into or adds to."""
+        options = [option for match in self.matches if match.name == "set" for option in match.options]
+        names = ("--match-set", "--add-set", "--del-set")
+        return [option.values[0] for option in (*options, *self.target_options) if option.name in names]
+
     def moved_to(self, chain: str) -> Rule:
         return replace(self, chain=chain)
 

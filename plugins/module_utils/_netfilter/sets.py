@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .._sip.errors import SipguardError
-from .names import FAMILIES, OBSERVED, OFFENDERS, TRUSTED, Family
+from .names import BANNED, BLOCKED, FAMILIES, KNOWN, OBSERVED, OFFENDERS, TRUSTED, Family
 from .rule import Rule
 from .runner import CommandError, Runner
 
@@ -92,20 +92,16 @@ def spec(name: str, entries: int = 0) -> SetSpec:
             continue
         if base in LEARNED:
             return SetSpec(name, "hash:ip", family, _LEARNED_SIZE, _LEARNED_TIMEOUT, forceadd=True)
-        if base == TRUSTED:
+        if base in (BANNED, KNOWN):
+            return SetSpec(name, "hash:ip", family, max(_LEARNED_SIZE, entries * 3 // 2), _LEARNED_TIMEOUT)
+        if base in (TRUSTED, BLOCKED):
             return SetSpec(name, "hash:net", family, max(_MIN_SIZE, entries * 3 // 2))
     raise SipguardError(f"{name} is not a set of sipguard")
 
 
 def sets_in_rules(rules: Iterable[Rule]) -> list[str]:
     """Names of the sets that rules look into or add to, each once, in order."""
-    names: dict[str, None] = {}
-    for rule in rules:
-        options = [option for match in rule.matches if match.name == "set" for option in match.options]
-        for option in (*options, *rule.target_options):
-            if option.name in ("--match-set", "--add-set", "--del-set"):
-                names[option.values[0]] = None
-    return list(names)
+    return list(dict.fromkeys(name for rule in rules for name in rule.sets()))
 
 
 def parse_terse(text: str) -> dict[str, SetHeader]:

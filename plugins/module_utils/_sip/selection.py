@@ -27,5 +27,5 @@ def select(options: Mapping[str, Any]) -> LintResult:
     judge = {"allow_broad": options["allow_broad"], "ignore_case": options["ignore_case"]}
     for signature in own:
         for reason in lint([signature], **judge).refused.values():
-            raise OptionError(signature.origin, signature.entry, reason)
+            raise OptionError(signature.origin, signature.entry, f"it {reason}")
     return lint([*published, *own], exclude=options["exclude"], **judge)

@@ -30,5 +30,5 @@ def preset(name: object) -> tuple[Signature, ...]:
     :raises OptionError: there is no preset of that name.
     """
     if not isinstance(name, str) or name not in PRESETS:
-        raise OptionError("presets", name, f"one of {', '.join(PRESETS)}")
+        raise OptionError("presets", name, f"one of {', '.join(PRESETS)} would be right")
     return PRESETS[name]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import backend, engine, netlink
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import backend, engine, netlink, persist
 from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 
 __all__ = ["Marks", "host", "marks"]
@@ -38,11 +38,14 @@ def marks(monkeypatch: pytest.MonkeyPatch) -> Marks:
 
 @pytest.fixture
 def host(marks: Marks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHost:
-    """A host with both families and both backends, whose kernel knows every extension and holds no rules."""
+    """A host with both families, both backends and the boot unit, whose kernel knows every extension and holds no rules."""
     monkeypatch.setattr(netlink, "has_extension", lambda name, is_target, version: True)
     monkeypatch.setattr(netlink, "nft_rule_tables", lambda version: set())
     monkeypatch.setattr(engine, "has_family", lambda family: True)
     names = tmp_path / "proc-tables"
     names.write_text("filter\n", encoding="ascii")
     monkeypatch.setattr(backend, "_LEGACY_TABLES", {4: str(names), 6: str(names)})
+    unit = tmp_path / "sipguard-restore.service"
+    unit.touch()
+    monkeypatch.setattr(persist, "BOOT_UNIT", str(unit))
     return FakeHost()
