@@ -105,6 +105,8 @@ persisted:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._netfilter import trust
+from ..module_utils._netfilter.engine import DEFAULT_LOCK_TIMEOUT
+from ..module_utils._netfilter.lock import exclusive
 from ..module_utils._netfilter.names import FAMILIES
 from ..module_utils._netfilter.persist import Store
 from ..module_utils._netfilter.runner import HostRunner
@@ -131,9 +133,10 @@ def main() -> None:
         trust.require(networks, options["must_include"])
         families = [family for family in FAMILIES if family.name in options["families"]]
         wanted = trust.wanted_members(networks if present else [], families)
-        outcome = trust.converge(
-            HostRunner(), Store(), wanted, present=present, persist=options["persist"], check=module.check_mode
-        )
+        with exclusive(DEFAULT_LOCK_TIMEOUT, not module.check_mode):
+            outcome = trust.converge(
+                HostRunner(), Store(), wanted, present=present, persist=options["persist"], check=module.check_mode
+            )
     except SipguardError as error:
         module.fail_json(msg=str(error))
     module.exit_json(

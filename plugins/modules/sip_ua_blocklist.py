@@ -165,6 +165,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._netfilter import user_agents
 from ..module_utils._netfilter.engine import Engine, with_member
+from ..module_utils._netfilter.lock import exclusive
 from ..module_utils._netfilter.names import CHAIN_UA
 from ..module_utils._netfilter.options import ARGUMENTS, read_common
 from ..module_utils._netfilter.runner import HostRunner
@@ -195,11 +196,12 @@ def main() -> None:
         common = read_common(options)
         chosen = select(options)
         engine = Engine(HostRunner(), options["backend"], options["lock_timeout"])
-        snapshot = engine.snapshot()
         wanted = user_agents.read_options(options, chosen.effective)
         members = {family: user_agents.member(common, wanted, family) for family in common.families if common.present}
-        targets = with_member(engine, snapshot, CHAIN_UA, members, common)
-        outcome = engine.converge(targets, snapshot, persist=options["persist"], check=module.check_mode)
+        with exclusive(options["lock_timeout"], not module.check_mode):
+            snapshot = engine.snapshot()
+            targets = with_member(engine, snapshot, CHAIN_UA, members, common)
+            outcome = engine.converge(targets, snapshot, persist=options["persist"], check=module.check_mode)
     except SipguardError as error:
         module.fail_json(msg=str(error))
     for warning in outcome.warnings:

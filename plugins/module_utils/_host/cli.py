@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from .._netfilter.engine import DEFAULT_LOCK_TIMEOUT
+from .._netfilter.lock import exclusive
 from .._netfilter.persist import Store
 from .._netfilter.runner import HostRunner
 from .._sip.errors import SipguardError
@@ -70,7 +72,8 @@ def _show(found: dict[str, Any], text: str, as_json: bool) -> None:
 
 
 def _restore(runner: HostRunner, store: Store) -> int:
-    done, errors = restore.restore(runner, store)
+    with exclusive(DEFAULT_LOCK_TIMEOUT):
+        done, errors = restore.restore(runner, store)
     for line in done:
         sys.stdout.write(f"sipguard: {line}\n")
     for line in errors:

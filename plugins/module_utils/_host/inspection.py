@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .._netfilter import netlink
 from .._netfilter.backend import has_family
 from .._netfilter.names import FAMILIES
-from .._netfilter.runner import Runner
+from .._netfilter.runner import NO_RIGHTS, Runner
 
 __all__ = ["Inspection", "inspect", "parse_os_release", "ssh_peers", "unsupported"]
 
@@ -47,9 +47,7 @@ def inspect(runner: Runner) -> Inspection:
     if refusal:
         problems.append(refusal)
     if not _may_change_netfilter():
-        problems.append(
-            "netfilter cannot be changed without root (or CAP_NET_ADMIN, in a container); use 'become: true'"
-        )
+        problems.append(NO_RIGHTS)
     else:
         problems += _kernel_problems()
     missing = sorted({package for command, package in _COMMANDS.items() if runner.which(command) is None})

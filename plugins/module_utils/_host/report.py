@@ -16,7 +16,7 @@ from .._netfilter.persist import Store
 from .._netfilter.policy import assemble, generations, read_policy
 from .._netfilter.rule import parse_rule
 from .._netfilter.ruleset import HOOKS, Ruleset, parse_save
-from .._netfilter.runner import CommandError, Runner
+from .._netfilter.runner import Runner, explain
 from .._sip.errors import SipguardError
 
 __all__ = ["status", "why"]
@@ -61,7 +61,7 @@ def _family_status(
     argv = [engine.backend.command(family, "save"), "--counters"]
     done = engine.runner.run(argv)
     if done.returncode != 0:
-        raise CommandError(argv, done)
+        raise explain(argv, done)
     counted = [found.groups() for line in done.stdout.splitlines() if (found := _COUNTED.match(line))]
     live = parse_save("\n".join(_COUNTED.sub(r"\2", line) for line in done.stdout.splitlines()))
     policy = _policy(family, live)

@@ -13,7 +13,7 @@ from .._sip.errors import SipguardError
 from . import netlink
 from .names import Family
 from .ruleset import Ruleset, parse_save
-from .runner import CommandError, Runner
+from .runner import Runner, explain
 
 __all__ = ["BACKENDS", "Backend", "detect", "has_family", "read_other"]
 
@@ -95,7 +95,7 @@ def read_other(
         argv = [found.command(family, "save")]
         done = runner.run(argv)
         if done.returncode != 0:
-            raise CommandError(argv, done)
+            raise explain(argv, done)
         rulesets[family] = parse_save(done.stdout)
     return found, rulesets
 

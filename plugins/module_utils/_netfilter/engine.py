@@ -18,7 +18,7 @@ from .plan import FamilyPlan, Plan, TableScript, plan_family, plan_sets
 from .policy import Member, Policy, read_policy
 from .rule import Rule
 from .ruleset import HOOKS, Ruleset, parse_save, render_chains
-from .runner import CommandError, Completed, Runner
+from .runner import Completed, Runner, explain
 
 __all__ = ["DEFAULT_LOCK_TIMEOUT", "Engine", "Outcome", "Snapshot", "with_member"]
 
@@ -55,7 +55,8 @@ class Outcome:
         """The common part of a module's result."""
         return {
             "changed": self.changed,
-            "diff": {"before": self.before, "after": self.after},
+            # Hundreds of lines that are the same on both sides are of no use to anybody, on the wire least of all.
+            "diff": {"before": self.before, "after": self.after} if self.changed else {"before": "", "after": ""},
             "rules": self.rules,
             "persisted": self.persisted,
         }
@@ -105,7 +106,7 @@ class Engine:
         files = {
             rules_file(item.family): self.store.rules_text(item.after, self.backend.name) for item in plan.families
         }
-        outdated = [name for name, text in files.items() if persist and self.store.read(name) != text]
+        outdated = [name for name, text in files.items() if persist and self.store.differs(name, text)]
         outcome = Outcome(
             changed=plan.changed or bool(outdated),
             before=_text((item.family, item.sets_before, item.before) for item in plan.families)
@@ -188,11 +189,7 @@ class Engine:
                 f"another program has held the xtables lock for {self._lock_timeout} s; nothing was changed: "
                 "see which one with 'fuser /run/xtables.lock', or raise lock_timeout"
             )
-        if "you must be root" in said or "Permission denied" in said or "Operation not permitted" in said:
-            return SipguardError(
-                "netfilter cannot be changed without root (or CAP_NET_ADMIN, in a container); use 'become: true'"
-            )
-        return CommandError(argv, done)
+        return explain(argv, done)
 
     def _require_extensions(self, plan: Plan) -> None:
         """Ask the kernel for each match and target before anything is touched, so that the error can name what is missing."""

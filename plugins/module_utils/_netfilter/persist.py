@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import tempfile
 
 from .._sip.errors import SipguardError
 from .names import Family
@@ -50,31 +49,36 @@ class Store:
         except (OSError, UnicodeDecodeError) as error:
             raise SipguardError(f"cannot read {self._directory / name}: {error}") from error
 
-    def write(self, name: str, text: str | None) -> bool:
-        """Make a file hold ``text`` (None: not exist); returns whether it had to be changed."""
-        if self.read(name) == text:
-            return False
-        path = self._directory / name
+    def _temporary(self, name: str) -> pathlib.Path:
+        # Always the same name, so that the next run finds what a killed one has left.
+        return self._directory / f".{name}.new"
+
+    def differs(self, name: str, text: str | None) -> bool:
+        """Whether ``write`` has anything to do."""
+        return self.read(name) != text or self._temporary(name).exists()
+
+    def write(self, name: str, text: str | None) -> None:
+        """Make a file hold ``text`` (None: not exist). Raises SipguardError."""
+        if not self.differs(name, text):
+            return
+        path, temporary = self._directory / name, self._temporary(name)
         try:
             if text is None:
-                path.unlink()
+                temporary.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # somebody else's file may be left in it
                     self._directory.rmdir()
-                return True
+                return
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self._directory)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                    stream.write(text)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                pathlib.Path(temporary).replace(path)
-            except BaseException:
-                pathlib.Path(temporary).unlink()
-                raise
+            temporary.unlink(missing_ok=True)
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
         except OSError as error:
             raise SipguardError(f"cannot write {path}: {error}") from error
-        return True
 
     @staticmethod
     def rules_text(rules: str, backend: str) -> str | None:

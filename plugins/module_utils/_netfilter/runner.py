@@ -14,10 +14,14 @@ from typing import Protocol
 
 from .._sip.errors import SipguardError
 
-__all__ = ["CommandError", "Completed", "HostRunner", "Runner"]
+__all__ = ["NO_RIGHTS", "CommandError", "Completed", "HostRunner", "Runner", "explain"]
 
 # A non-interactive PATH often lacks these.
 _EXTRA_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
+
+
+NO_RIGHTS = "netfilter cannot be changed without root (or CAP_NET_ADMIN, in a container); use 'become: true'"
+_NO_RIGHTS = ("you must be root", "Permission denied", "Operation not permitted")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,14 @@ class CommandError(SipguardError):
         self.completed = completed
         said = " ".join((completed.stderr or completed.stdout).split()) or f"exit status {completed.returncode}"
         super().__init__(f"{os.path.basename(argv[0])} failed: {said}")
+
+
+def explain(argv: Sequence[str], completed: Completed) -> SipguardError:
+    """The error for a command that failed: what to do about it where that is known, else the command's own words."""
+    said = completed.stderr
+    if any(words in said for words in _NO_RIGHTS):
+        return SipguardError(NO_RIGHTS)
+    return CommandError(argv, completed)
 
 
 class HostRunner:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .._sip.errors import SipguardError
 from .names import BANNED, BLOCKED, FAMILIES, KNOWN, OBSERVED, OFFENDERS, TRUSTED, Family
 from .rule import Rule
-from .runner import CommandError, Runner
+from .runner import Runner, explain
 
 __all__ = [
     "LEARNED",
@@ -137,7 +137,7 @@ def read_headers(runner: Runner) -> dict[str, SetHeader]:
     argv = [_ipset(runner), "list", "-terse"]
     done = runner.run(argv)
     if done.returncode != 0:
-        raise CommandError(argv, done)
+        raise explain(argv, done)
     return parse_terse(done.stdout)
 
 
@@ -146,7 +146,7 @@ def read_members(runner: Runner, name: str) -> dict[str, int]:
     argv = [_ipset(runner), "save", name]
     done = runner.run(argv)
     if done.returncode != 0:
-        raise CommandError(argv, done)
+        raise explain(argv, done)
     members: dict[str, int] = {}
     for line in done.stdout.splitlines():
         words = line.split()
@@ -179,10 +179,10 @@ def fill_script(wanted: SetSpec, members: Iterable[str], live: Mapping[str, SetH
 
 
 def restore(runner: Runner, script: str) -> None:
-    """Run one script; ipset stops at the first line that fails. Raises CommandError with ipset's own words."""
+    """Run one script; ipset stops at the first line that fails. Raises SipguardError with ipset's own words."""
     if not script:
         return
     argv = [_ipset(runner), "restore"]
     done = runner.run(argv, script)
     if done.returncode != 0:
-        raise CommandError(argv, done)
+        raise explain(argv, done)

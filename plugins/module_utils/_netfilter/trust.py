@@ -99,7 +99,7 @@ def converge(runner: Runner, store: Store, wanted: Members, *, present: bool, pe
         else:
             script += sets.leftover_script(target, headers)
     text = _file_text(wanted)
-    outdated = persist and store.read(SETS_FILE) != text
+    outdated = persist and store.differs(SETS_FILE, text)
     if not check:
         sets.restore(runner, script)
         if persist:

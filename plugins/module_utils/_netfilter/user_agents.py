@@ -10,14 +10,15 @@
                             payload signatures -> HIT
     SIPGUARD-UA-HEADER      signatures of the header in its usual spelling -> HIT
                             the header is spelled oddly -> SIPGUARD-UA-ODD
-    SIPGUARD-UA-ODD         the same signatures behind each odd spelling, whatever ends the line before -> HIT
+    SIPGUARD-UA-ODD         the same signatures wherever a value can begin -> HIT
     SIPGUARD-UA-HIT         never to be learned, or TCP without a handshake -> STOP; learn the source; -> STOP
                             (observe: note the source, mark, return)
     SIPGUARD-UA-STOP        DROP or REJECT
 
 The kernel searches bytes, it does not parse: RFC 3261 section 7.3.1 lets a header's name be written in any case and its
 colon stand among blanks, tabs and folded lines. Distinctive words are therefore looked for anywhere in a packet that has
-the header; what is only meant at the beginning of its value is tried behind every spelling in ODD_SPELLINGS.
+the header. What is only meant at the beginning of the header's value is looked for there; and, when the header is spelled
+in any other way than usual, wherever a value can begin in the packet, because white space has no end of variants.
 """
 
 from __future__ import annotations
@@ -35,18 +36,19 @@ from .options import Common, verdict
 from .policy import HEADERS_END, REQUEST_LINE_END, Member
 from .rule import Match, Option, Rule
 
-__all__ = ["ODD_SPELLINGS", "UserAgentPolicy", "member", "read_options"]
+__all__ = ["ODD_AFTER", "ODD_BEFORE", "UserAgentPolicy", "member", "read_options"]
 
 HEADER_CHAIN = CHAIN_UA + "-HEADER"
 ODD_CHAIN = CHAIN_UA + "-ODD"
 HIT_CHAIN = CHAIN_UA + "-HIT"
 STOP_CHAIN = CHAIN_UA + "-STOP"
 
-# What may stand between "User-Agent" and its value instead of ": ". The last one is the usual spelling, for headers whose lines
-# do not end in CRLF: Asterisk takes a bare LF (chan_sip) and a bare CR (PJSIP) for the end of a line as well.
-ODD_SPELLINGS = (b":", b":\t", b":  ", b" : ", b" :", b":\r\n ", b": ")
+# Where a header is spelled oddly, its value still begins behind one of these ...
+ODD_BEFORE = (b" ", b"\t", b":")
+# ... and an exact one ends before one of these: Asterisk takes a bare LF (chan_sip, PJSIP) or CR (PJSIP) for the end of a line too.
+ODD_AFTER = (b"\r", b"\n")
 # A header in its usual spelling whose value begins with more white space.
-_ODD_AFTER_USUAL = (HEADER + b" ", HEADER + b"\t", HEADER + b"\r\n ")
+_ODD_AFTER_USUAL = tuple(HEADER + more for more in (b" ", b"\t", b"\r\n ", b"\r\n\t"))
 _EMPTY = (ANCHOR + b":\r\n", ANCHOR + b": \r\n")
 _FOLDS = (b" ", b"\t")
 OBSERVED_FOR = 7 * 24 * 3600  # s
@@ -139,19 +141,10 @@ def _odd(wanted: UserAgentPolicy) -> list[Rule]:
         if signature.match in (PAYLOAD, ANYWHERE):
             continue
         value = signature.value.encode("utf-8")
-        ending = b"\r" if signature.match == EXACT else b""
-        patterns = [ANCHOR + spelling + value + ending for spelling in ODD_SPELLINGS]
-        if signature.match == EXACT:
-            patterns.append(ANCHOR + b": " + value + b"\n")
-        rules += [
-            # The limit of xt_string; a value this long is not what anybody spells oddly.
-            _to_hit(
-                ODD_CHAIN,
-                (m.string(pattern[: m.MAX_PATTERN], wanted.ignore_case),),
-                f"{signature.match} {signature.value}",
-            )
-            for pattern in patterns
-        ]
+        for before in ODD_BEFORE:
+            for after in ODD_AFTER if signature.match == EXACT else (b"",):
+                pattern = m.string(before + value + after, wanted.ignore_case)
+                rules.append(_to_hit(ODD_CHAIN, (pattern,), f"{signature.match} {signature.value}"))
     return rules
 
 

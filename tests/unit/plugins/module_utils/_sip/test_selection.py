@@ -60,14 +60,14 @@ def test_select_judges_presets_and_own_entries_together() -> None:
     [
         ("user_agents", "-", "nearly every|too short"),
         ("user_agents", "Cisco", "Cisco"),
-        ("user_agents", "Asterisk PBX", "."),
+        ("user_agents", "Asterisk PBX", "would also stop"),
         ("user_agents", "x" * 129, "at most 128"),
         ("user_agents", "", "is empty"),
-        ("user_agents", {"value": "ims", "match": "anywhere"}, "."),
+        ("user_agents", {"value": "ims", "match": "anywhere"}, "would also stop"),
         ("user_agents", "a\nb", "control character"),
         ("payloads", "SIP/2.0", "nearly every SIP request"),
         ("payloads", "x" * 129, "at most 128"),
-        ("payloads", "abc", "too short"),
+        ("payloads", "xq7", "too short"),
     ],
 )
 def test_select_fails_for_an_own_entry_that_would_hurt(option: str, entry: Any, why: str) -> None:

@@ -1,0 +1,171 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.sipguard.pbx.plugins.module_utils._host import inspection
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.inspection import (
+    inspect,
+    parse_os_release,
+    ssh_peers,
+    unsupported,
+)
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import netlink
+from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
+from tests.unit.plugins.module_utils._netfilter.samples import FIXTURES
+
+# debian-11, -12 and -sid are the files of those systems; of the others only the lines that identify the distribution.
+RELEASES = {
+    "debian-11": ("debian", "11"),
+    "debian-12": ("debian", "12"),
+    "debian-13": ("debian", "13"),
+    "debian-sid": ("debian", ""),
+    "raspbian-12": ("raspbian", "12"),
+    "ubuntu-22.04": ("ubuntu", "22.04"),
+    "ubuntu-24.04": ("ubuntu", "24.04"),
+    "debian-10": ("debian", "10"),
+    "raspbian-10": ("raspbian", "10"),
+    "ubuntu-20.04": ("ubuntu", "20.04"),
+    "rocky-9": ("rocky", "9.4"),
+    "sangoma-7": ("sangoma", "7"),
+}
+
+
+def release(name: str) -> dict[str, str]:
+    return parse_os_release((FIXTURES / "os-release" / name).read_text(encoding="utf-8"))
+
+
+def test_captured_files_are_those_of_the_table() -> None:
+    assert {path.name for path in (FIXTURES / "os-release").iterdir()} == RELEASES.keys()
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_parse_os_release_reads(name: str) -> None:
+    found = release(name)
+    assert (found["ID"], found.get("VERSION_ID", "")) == RELEASES[name]
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ('X="a b"', "a b"),
+        ("X='a b'", "a b"),
+        ("X=a", "a"),
+        ("X=", ""),
+        ('X="https://example.com/?a=b"', "https://example.com/?a=b"),
+        ("#X=a\nX=b", "b"),
+        ("nothing\nX=a", "a"),
+    ],
+)
+def test_parse_os_release_takes_quotes_off(line: str, value: str) -> None:
+    assert parse_os_release(line + "\n") == {"X": value}
+
+
+SUPPORTED = ("debian-11", "debian-12", "debian-13", "debian-sid", "raspbian-12", "ubuntu-22.04", "ubuntu-24.04")
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_unsupported_knows_what_can_be_managed(name: str) -> None:
+    assert (unsupported(release(name)) is None) is (name in SUPPORTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("ubuntu-20.04", "Ubuntu 20.04.6 LTS is not supported: it has to be one of debian 11/12/13, "),
+        ("debian-10", "Debian GNU/Linux 10 (buster) is not supported: "),
+        ("sangoma-7", "Sangoma Linux 7 are not supported: its Python 2.7, "),
+        ("sangoma-7", "move the PBX to FreePBX 17"),
+    ],
+)
+def test_unsupported_says_why(name: str, sentence: str) -> None:
+    assert sentence in (unsupported(release(name)) or "")
+
+
+def test_unsupported_names_a_system_that_says_nothing_of_itself() -> None:
+    assert (unsupported({}) or "").startswith("this system is not supported")
+
+
+def test_inspect_names_missing_packages_once(host: FakeHost) -> None:
+    assert inspect(host).missing_packages == []
+    host.commands = {"iptables"}
+    assert inspect(host).missing_packages == ["ipset", "iptables"]
+
+
+def test_inspect_names_missing_extensions_of_each_family(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "has_family", lambda family: True)
+    monkeypatch.setattr(inspection, "_may_change_netfilter", lambda: True)
+    monkeypatch.setattr(
+        netlink, "has_extension", lambda name, is_target, version: (name, version) not in {("u32", 6), ("SET", 6), ("u32", 4)}
+    )
+    problems = [problem for problem in inspect(host).problems if "extensions" in problem]
+    assert [problem.split(":")[0] for problem in problems] == [
+        "this kernel lacks the ipv4 netfilter extensions u32",
+        "this kernel lacks the ipv6 netfilter extensions u32, SET",
+    ]
+
+
+def test_inspect_does_not_blame_a_kernel_that_cannot_be_asked(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "_may_change_netfilter", lambda: True)
+    monkeypatch.setattr(netlink, "has_extension", lambda name, is_target, version: None)
+    assert not any("extensions" in problem for problem in inspect(host).problems)
+
+
+def test_extensions_asked_for_are_those_that_rules_use() -> None:
+    from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset import parse_save
+
+    rules = [
+        rule
+        for path in (FIXTURES / "rulesets").glob("[eor][nbe][fsj]*.v?")
+        for table in parse_save(path.read_text()).tables.values()
+        for chain in table.chains.values()
+        for rule in chain
+    ]
+    assert {match.name for rule in rules for match in rule.matches} == {*inspection._MATCHES}
+    targets = {rule.target for rule in rules if rule.target.isupper() and not rule.target.startswith("SIPGUARD")}
+    assert targets - {"DROP", "RETURN"} == {*inspection._TARGETS}
+
+
+PEERS = """
+import sys
+sys.dont_write_bytecode = True
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.inspection import ssh_peers
+print(*ssh_peers())
+"""
+CACHE = Path(__file__).resolve().parents[5] / ".cache"
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "peers"),
+    [
+        ("", "", []),
+        ("192.0.2.7 50000 192.0.2.1 22", "", ["192.0.2.7"]),
+        ("", "192.0.2.7 50000 192.0.2.1 22", ["192.0.2.7"]),
+        ("192.0.2.7 50000 192.0.2.1 22", "192.0.2.8 50000 192.0.2.1 22", ["192.0.2.8", "192.0.2.7"]),
+        ("192.0.2.7 50000 192.0.2.1 22", "192.0.2.7 50000 192.0.2.1 22", ["192.0.2.7"]),
+        ("fe80::1%eth0 50000 fe80::2%eth0 22", "", ["fe80::1"]),
+    ],
+)
+def test_ssh_peers_asks_the_parents_too(tmp_path: Path, outer: str, inner: str, peers: list[str]) -> None:
+    """As under sudo: a shell with the variable (its name one that is hard to read in /proc) starts a process without it."""
+    shell = tmp_path / "a) S 1 (b"
+    shell.symlink_to("/bin/sh")
+    environment = {"PYTHONPATH": str(CACHE), "PATH": os.defpath}
+    script = 'if [ -n "$INNER" ]; then export SSH_CONNECTION="$INNER"; else unset SSH_CONNECTION; fi; "$@"; exit $?'
+    done = subprocess.run(
+        [shell, "-c", script, "sh", sys.executable, "-c", PEERS],
+        env={**environment, "INNER": inner, **({"SSH_CONNECTION": outer} if outer else {})},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here = set(ssh_peers())  # the tests themselves may run over SSH
+    assert [peer for peer in done.stdout.split() if peer not in here - {*peers}] == peers

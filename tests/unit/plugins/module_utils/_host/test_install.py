@@ -1,0 +1,268 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.sipguard.pbx.plugins.module_utils._host import install
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.install import (
+    COMMAND,
+    LIBRARY,
+    UNIT,
+    WANTED,
+    Installation,
+)
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import CommandError, Completed
+from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import SipguardError
+from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
+
+CACHE = Path(__file__).resolve().parents[5] / ".cache"
+
+
+def at(root: Path, path: str) -> Path:
+    return root / path.lstrip("/")
+
+
+def installation(root: Path) -> Installation:
+    return Installation(FakeHost(), str(root))
+
+
+def everything(root: Path) -> dict[str, str]:
+    """Every file and link below ``root``: its mode, and its text or where it leads."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = f"-> {os.readlink(path)}"
+        elif path.is_file():
+            found[name] = f"{stat.S_IMODE(path.stat().st_mode):o} {path.read_bytes()!r}"
+    return found
+
+
+def test_install_puts_everything_in_place(tmp_path: Path) -> None:
+    report = installation(tmp_path).install(check=False)
+    assert (report.changed, report.before) == (True, "")
+    assert report.after == f"{LIBRARY} ({report.version})\n{COMMAND}\n{UNIT}\n{WANTED}\n"
+    assert stat.S_IMODE(at(tmp_path, COMMAND).stat().st_mode) == 0o755
+    assert stat.S_IMODE(at(tmp_path, UNIT).stat().st_mode) == 0o644
+    assert os.readlink(at(tmp_path, WANTED)) == UNIT
+    assert "ExecStart=/usr/local/sbin/sipguard restore\n" in at(tmp_path, UNIT).read_text()
+    library = at(tmp_path, LIBRARY)
+    assert library.is_symlink()
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in library.rglob("*.py")}
+    folders = {stat.S_IMODE(path.stat().st_mode) for path in [library.resolve(), *library.iterdir()] if path.is_dir()}
+    assert (modes, folders) == ({0o644}, {0o755})
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_installed_files_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        installation(tmp_path).install(check=False)
+    finally:
+        os.umask(before)
+    tree = at(tmp_path, LIBRARY)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tree.rglob("*") if path.is_dir()} == {0o755}
+
+
+def test_check_changes_nothing_and_says_the_same(tmp_path: Path) -> None:
+    would = installation(tmp_path).install(check=True)
+    assert everything(tmp_path) == {}
+    assert installation(tmp_path).install(check=False) == would
+
+
+def test_second_run_touches_nothing(tmp_path: Path) -> None:
+    first = installation(tmp_path).install(check=False)
+    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for check in (True, False):
+        second = installation(tmp_path).install(check=check)
+        assert (second.changed, second.before, second.after) == (False, first.after, first.after)
+    assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def append(path: Path) -> None:
+    path.write_text(path.read_text() + "# edited\n")
+
+
+def binary(path: Path) -> None:
+    path.write_bytes(b"\x7fELF\xff\xfe")
+
+
+EDITS = {
+    "command edited": (COMMAND, append, f"{COMMAND} (edited)"),
+    "command replaced by a program": (COMMAND, binary, f"{COMMAND} (edited)"),
+    "command not executable": (COMMAND, lambda path: path.chmod(0o644), f"{COMMAND} (edited)"),
+    "command gone": (COMMAND, Path.unlink, ""),
+    "unit edited": (UNIT, append, f"{UNIT} (edited)"),
+    "unit gone": (UNIT, Path.unlink, ""),
+    "unit disabled": (WANTED, Path.unlink, ""),
+    "unit linked elsewhere": (WANTED, lambda path: (path.unlink(), path.symlink_to("/dev/null")), f"{WANTED} (edited)"),
+    "code edited": (f"{LIBRARY}/_sip/errors.py", append, f"{LIBRARY} (another version)"),
+    "code gone": (f"{LIBRARY}/_host/cli.py", Path.unlink, f"{LIBRARY} (another version)"),
+    "code added": (f"{LIBRARY}/_host/extra.py", Path.touch, f"{LIBRARY} (another version)"),
+    "link to the code gone": (LIBRARY, Path.unlink, ""),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_next_run_repairs_what_somebody_changed(tmp_path: Path, edit: str) -> None:
+    path, change, shown = EDITS[edit]
+    right = installation(tmp_path).install(check=False).after
+    change(at(tmp_path, path))
+    check = installation(tmp_path).install(check=True)
+    assert (check.changed, check.after) == (True, right)
+    lines = check.before.splitlines()
+    assert shown in lines if shown else len(lines) == 3
+    assert installation(tmp_path).install(check=False) == check
+    assert installation(tmp_path).install(check=True).changed is False
+    assert sorted(path.name for path in at(tmp_path, "/usr/local/lib").iterdir() if path.is_dir() and not path.is_symlink()) == [
+        os.readlink(at(tmp_path, LIBRARY))
+    ]
+
+
+def test_other_version_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = install._sources()
+    older = {**sources, "_host/gone.py": "GONE = 1\n", "_sip/errors.py": "# older\n"}
+    with monkeypatch.context() as patch:
+        patch.setattr(install, "_sources", lambda: older)
+        old = installation(tmp_path).install(check=False)
+        old_tree = at(tmp_path, LIBRARY).resolve()
+    new = installation(tmp_path).install(check=False)
+    assert new.version != old.version
+    assert new.before == old.after.replace(old.version, "another version")
+    tree = at(tmp_path, LIBRARY)
+    assert {str(path.relative_to(tree)): path.read_text() for path in tree.rglob("*.py")} == sources
+    assert not old_tree.exists()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_remove_leaves_nothing_of_ours(tmp_path: Path, damaged: bool) -> None:
+    other = at(tmp_path, "/usr/local/lib/other/file")
+    other.parent.mkdir(parents=True)
+    other.write_text("not ours\n")
+    before = everything(tmp_path)
+    installed = installation(tmp_path).install(check=False)
+    if damaged:
+        at(tmp_path, UNIT).unlink()
+        append(at(tmp_path, f"{LIBRARY}/_sip/errors.py"))
+    would = installation(tmp_path).remove(check=True)
+    assert (would.changed, would.after) == (True, "")
+    assert everything(tmp_path) != before
+    assert installation(tmp_path).remove(check=False) == would
+    assert everything(tmp_path) == before
+    assert not at(tmp_path, LIBRARY).exists()
+    assert [path.name for path in at(tmp_path, "/usr/local/lib").iterdir()] == ["other"]
+    again = installation(tmp_path).remove(check=False)
+    assert (again.changed, again.before, again.version) == (False, "", installed.version)
+
+
+@pytest.mark.parametrize("act", ["install", "remove"])
+def test_directory_of_somebody_else_is_refused_and_kept(tmp_path: Path, act: str) -> None:
+    file = at(tmp_path, LIBRARY) / "file"
+    file.parent.mkdir(parents=True)
+    file.write_text("not ours\n")
+    before = everything(tmp_path)
+    with pytest.raises(SipguardError, match="sipguard is a directory that sipguard did not make"):
+        getattr(installation(tmp_path), act)(False)
+    assert everything(tmp_path) == before
+
+
+def test_failing_installation_names_what_could_not_be_written(tmp_path: Path) -> None:
+    at(tmp_path, "/usr").mkdir()
+    at(tmp_path, "/usr/local").write_text("a file\n")
+    with pytest.raises(SipguardError, match="cannot install sipguard on this host: .*/usr/local"):
+        installation(tmp_path).install(check=False)
+
+
+def test_image_in_a_directory_reloads_no_units(tmp_path: Path) -> None:
+    host = FakeHost(commands={"systemctl"})
+    Installation(host, str(tmp_path)).install(check=False)
+    assert host.calls == []
+
+
+def test_failing_reload_of_units_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = FakeHost(commands={"systemctl"})
+    host.interfere = lambda argv, stdin: Completed(1, "", "Failed to reload daemon\n")
+    booted = Installation(host, "/")
+    monkeypatch.setattr(install.pathlib.Path, "is_dir", lambda self: True)
+    with pytest.raises(CommandError, match="systemctl failed: Failed to reload daemon"):
+        booted._reload_units()
+    assert host.calls == ["systemctl daemon-reload"]
+
+
+RUN = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+sys.dont_write_bytecode = True
+from sipguard._host.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def alone(tmp_path: Path) -> Path:
+    """Installed by a process that has loaded nothing but the installation, as the module does; returns the tree's parent."""
+    script = (
+        "import sys; sys.dont_write_bytecode = True\n"
+        "from ansible_collections.sipguard.pbx.plugins.module_utils._host.install import Installation\n"
+        "from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import HostRunner\n"
+        "Installation(HostRunner(), sys.argv[1]).install(False)\n"
+    )
+    environment = {"PYTHONPATH": str(CACHE), "PATH": os.defpath}
+    subprocess.run([sys.executable, "-c", script, tmp_path], env=environment, check=True)
+    return at(tmp_path, LIBRARY).parent
+
+
+@pytest.mark.parametrize("python", ["/usr/bin/python3", sys.executable])
+@pytest.mark.parametrize(
+    ("arguments", "status", "out", "err"),
+    [
+        (["--help"], 0, "usage: sipguard", ""),
+        (["restore", "--help"], 0, "load sets and rules", ""),
+        (["why", "192.0.2"], 2, "", "sipguard: '192.0.2' is not an address; 192.0.2.7 or 2001:db8::7 would be right\n"),
+        ([], 2, "", "usage: sipguard"),
+    ],
+)
+def test_installed_tree_runs_by_itself(
+    tmp_path: Path, python: str, arguments: list[str], status: int, out: str, err: str
+) -> None:
+    """Isolated from site-packages and environment (-I), as the command is: nothing but this tree and the standard library."""
+    parent = alone(tmp_path)
+    done = subprocess.run(
+        [python, "-IS", "-c", RUN, parent, *arguments], capture_output=True, text=True, cwd=tmp_path, env={}
+    )
+    assert done.returncode == status, done.stderr
+    assert done.stdout.startswith(out) or out in done.stdout
+    assert done.stderr.startswith(err)
+
+
+def test_installed_tree_holds_only_what_the_command_needs(tmp_path: Path) -> None:
+    parent = alone(tmp_path)
+    loaded = subprocess.run(
+        [sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(parent)!r}); sys.dont_write_bytecode = True\n"
+         "import sipguard._host.cli, pathlib\n"
+         "print(*[m.__file__ for n, m in sorted(sys.modules.items()) if n.split('.')[0] == 'sipguard' and m.__file__], sep='\\n')"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    tree = at(tmp_path, LIBRARY)
+    there = {str(path.relative_to(tree)) for path in tree.rglob("*.py")}
+    needed = {str(Path(name).relative_to(tree)) for name in loaded}
+    # The installation itself goes along: it is what makes the tree, and cli does not need it.
+    assert there - needed == {"_host/install.py"}
+    assert needed <= there
+
+
+def test_command_starts_the_installed_package(tmp_path: Path) -> None:
+    installation(tmp_path).install(check=False)
+    text = at(tmp_path, COMMAND).read_text()
+    assert text.startswith("#!/usr/bin/python3 -sE\n")
+    compile(text, COMMAND, "exec")
+    assert f'sys.path.insert(0, "{Path(LIBRARY).parent}")' in text
+    assert f"from {Path(LIBRARY).name}._host.cli import main" in text

@@ -1,0 +1,185 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.sipguard.pbx.plugins.module_utils._host import report
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.restore import restore
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import trust
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import CommandError, Completed
+from ansible_collections.sipguard.pbx.plugins.module_utils._sip.addresses import parse_networks
+from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import SipguardError
+from tests.unit.plugins.module_utils._netfilter import samples
+from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "sipguard"))
+
+
+@pytest.fixture
+def protected(host: FakeHost, store: Store) -> FakeHost:
+    """A host as the sample "enforce" leaves it, with one trusted network."""
+    for family in FAMILIES:
+        store.write(f"rules.v{family.version}", store.rules_text(samples.golden("enforce", family), "nft"))
+    networks = parse_networks("192.0.2.0/24", "sources")
+    trust.converge(host, store, trust.wanted_members(networks, FAMILIES), present=True, persist=True, check=False)
+    assert restore(host, store)[1] == []
+    host.calls.clear()
+    host.read_only = True
+    return host
+
+
+def test_status_of_a_protected_host(protected: FakeHost, store: Store) -> None:
+    found, text, status = report.status(protected, store)
+    assert status == 0
+    assert json.loads(json.dumps(found)) == found
+    assert (found["protected"], found["backend"]) == (True, "nft")
+    assert found["sets"] == {
+        "sipguard-offenders4": 0,
+        "sipguard-offenders6": 0,
+        "sipguard-trusted4": 1,
+        "sipguard-trusted6": 0,
+    }
+    for family in FAMILIES:
+        part = found["families"][family.name]
+        rules = samples.golden("enforce", family).count("\n-A ")
+        assert {name: part[name] for name in ("state", "table", "members", "rules")} == {
+            "state": "protected",
+            "table": "filter",
+            "members": ["SIPGUARD-UA"],
+            "rules": rules,
+        }
+        # Each rule of the fake has counted seven packets: three of this policy drop, and none observes.
+        assert (part["stopped_packets"], part["observed_packets"]) == (21, 0)
+        assert len(part["top"]) == 5
+    assert text.startswith("sipguard: protected (iptables-nft)\n  ipv4: protected, ")
+    assert "\n  sipguard-trusted4: 1 entries" in text
+
+
+def test_status_sorts_signatures_by_what_they_stopped(protected: FakeHost, store: Store) -> None:
+    table = "*filter\n:INPUT ACCEPT [0:0]\n"
+    lines = [
+        f'[{packets}:100] -A SIPGUARD-UA-HEADER -m string --string "x" --algo bm -m comment --comment "{name}" -g SIPGUARD-UA-HIT\n'
+        for packets, name in ((0, "prefix none"), (3, "prefix b"), (4, "prefix c"), (3, "prefix a"), (2, "prefix b"))
+    ]
+    counted = table + "[9:900] -A INPUT -j DROP\n" + "".join(lines) + "[12:0] -A SIPGUARD-UA-STOP -j DROP\nCOMMIT\n"
+    protected.interfere = lambda argv, stdin: Completed(0, counted, "") if "--counters" in argv else None
+    found, text, _status = report.status(protected, store)
+    part = found["families"]["ipv4"]
+    assert part["top"] == [
+        {"signature": "prefix b", "packets": 5},
+        {"signature": "prefix c", "packets": 4},
+        {"signature": "prefix a", "packets": 3},
+    ]
+    assert part["stopped_packets"] == 12
+    assert text.index("prefix b") < text.index("prefix c") < text.index("prefix a")
+    assert "prefix none" not in text
+
+
+DAMAGES = {
+    "hook gone": ("*filter\n-D INPUT -j SIPGUARD\nCOMMIT\n", "damaged"),
+    "hook behind an accept": ("*filter\n-I INPUT -j ACCEPT\nCOMMIT\n", "damaged"),
+    "chain emptied": ("*filter\n:SIPGUARD-JUDGE - [0:0]\nCOMMIT\n", "damaged"),
+    "rule added": ("*filter\n-I SIPGUARD -j ACCEPT\nCOMMIT\n", "damaged"),
+    "signature removed": ("*filter\n:SIPGUARD-UA-HEADER - [0:0]\nCOMMIT\n", "not as at next boot"),
+    "everything flushed": ("", "unprotected"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_status_of_a_damaged_host(protected: FakeHost, store: Store, damage: str) -> None:
+    script, state = DAMAGES[damage]
+    if script:
+        protected.tables["ip6tables"].restore(script, list(protected.sets))
+    else:
+        protected.tables["ip6tables"].tables.clear()
+    found, text, status = report.status(protected, store)
+    assert (status, found["protected"]) == (1, False)
+    assert {name: part["state"] for name, part in found["families"].items()} == {"ipv4": "protected", "ipv6": state}
+    assert text.startswith("sipguard: NOT PROTECTED (iptables-nft)\n")
+    assert f"  ipv6: {state}, " in text
+
+
+def test_status_of_a_host_without_anything(host: FakeHost, store: Store) -> None:
+    host.read_only = True
+    found, _text, status = report.status(host, store)
+    assert (status, found["protected"], found["sets"]) == (1, False, {})
+    assert {part["state"] for part in found["families"].values()} == {"unprotected"}
+
+
+def test_status_looks_where_the_files_say(host: FakeHost, store: Store) -> None:
+    """The command iptables may have been switched to the other backend since."""
+    for family in FAMILIES:
+        store.write(f"rules.v{family.version}", store.rules_text(samples.golden("enforce", family), "legacy"))
+    restore(host, store)
+    found, _text, status = report.status(host, store)
+    assert (status, found["backend"]) == (0, "legacy")
+
+
+def test_status_that_cannot_be_read_is_an_error(protected: FakeHost, store: Store) -> None:
+    protected.interfere = lambda argv, stdin: Completed(4, "", "Permission denied\n") if "--counters" in argv else None
+    with pytest.raises(CommandError, match="Permission denied"):
+        report.status(protected, store)
+
+
+def test_status_refuses_a_damaged_file(protected: FakeHost, store: Store) -> None:
+    store.write("rules.v6", "garbage\n")
+    with pytest.raises(SipguardError, match="rules.v6 is damaged"):
+        report.status(protected, store)
+
+
+SETS = {
+    "sipguard-trusted4": {"192.0.2.0/24": ""},
+    "sipguard-offenders4": {"203.0.113.9": " timeout 12", "192.0.2.9": " timeout 30"},
+    "sipguard-observed4": {"203.0.113.10": " timeout 600"},
+    "sipguard-banned4": {"203.0.113.9": " timeout 99"},
+    "sipguard-blocked6": {"2001:db8:bad::/48": ""},
+}
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "found", "sentences"),
+    [
+        ("198.51.100.1", 0, [], ["198.51.100.1: not stopped", "in none of sipguard's sets"]),
+        ("192.0.2.7", 0, ["sipguard-trusted"], ["192.0.2.7: not stopped", "trusted as 192.0.2.0/24"]),
+        (
+            "203.0.113.9",
+            1,
+            ["sipguard-offenders", "sipguard-banned"],
+            ["203.0.113.9: STOPPED", "learned as an offender, 12 s left", "banned, 99 s left"],
+        ),
+        # Trusted always wins.
+        ("192.0.2.9", 0, ["sipguard-trusted", "sipguard-offenders"], ["192.0.2.9: not stopped", "30 s left"]),
+        ("203.0.113.10", 0, ["sipguard-observed"], ["not stopped", "would have been stopped"]),
+        ("2001:db8:bad::7", 1, ["sipguard-blocked"], ["STOPPED", "on a blocklist as 2001:db8:bad::/48"]),
+        ("2001:db8::7", 0, [], ["not stopped"]),
+    ],
+)
+def test_why_says_what_stops_an_address(
+    host: FakeHost, address: str, status: int, found: list[str], sentences: list[str]
+) -> None:
+    host.sets = {name: ("hash:net family inet maxelem 1024", members) for name, members in SETS.items()}
+    host.read_only = True
+    findings, text, code = report.why(host, ipaddress.ip_address(address))
+    assert code == status
+    assert (findings["address"], findings["stopped"]) == (address, status == 1)
+    assert list(findings["found"]) == found
+    assert [sentence for sentence in sentences if sentence not in text] == []
+    assert json.loads(json.dumps(findings)) == findings
+
+
+def test_why_does_not_read_sets_that_are_empty(host: FakeHost) -> None:
+    host.sets = {"sipguard-trusted4": ("hash:net family inet maxelem 1024", {})}
+    report.why(host, ipaddress.ip_address("192.0.2.7"))
+    assert host.calls == ["ipset list -terse"]

@@ -1,0 +1,149 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.restore import restore
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import engine
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, Family
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset import parse_save
+from tests.unit.plugins.module_utils._netfilter import samples
+from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
+
+SETS = "add sipguard-trusted4 192.0.2.0/24\nadd sipguard-trusted6 2001:db8::7\n"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """What a host keeps for its next boot."""
+    found = Store(str(tmp_path / "sipguard"))
+    found.write("sets", SETS)
+    for family in FAMILIES:
+        found.write(f"rules.v{family.version}", found.rules_text(samples.golden("enforce", family), "nft"))
+    return found
+
+
+def loaded(host: FakeHost, family: Family) -> dict:
+    tables = parse_save(host.tables[family.binary].save()).tables
+    return {name: table.chains for name, table in tables.items() if table.chains}
+
+
+def wanted(family: Family) -> dict:
+    tables = parse_save(samples.golden("enforce", family)).tables
+    return {name: {chain: len(rules) for chain, rules in table.chains.items()} for name, table in tables.items()}
+
+
+def is_whole(host: FakeHost, family: Family) -> bool:
+    live = parse_save(host.tables[family.binary].save())
+    sizes = {name: {chain: len(rules) for chain, rules in chains.items()} for name, chains in loaded(host, family).items()}
+    return sizes == wanted(family) and all(live.table(name).hooked() for name in sizes)
+
+
+def test_restore_loads_sets_and_then_rules(host: FakeHost, store: Store) -> None:
+    done, errors = restore(host, store)
+    assert errors == []
+    counts = [samples.golden("enforce", family).count("\n-A ") for family in FAMILIES]
+    assert done == [
+        "trusted sources loaded",
+        f"ipv4 rules loaded: {counts[0]}",
+        f"ipv6 rules loaded: {counts[1]}",
+    ]
+    assert all(is_whole(host, family) for family in FAMILIES)
+    assert host.sets["sipguard-trusted4"][1].keys() == {"192.0.2.0/24"}
+    assert host.sets["sipguard-trusted6"][1].keys() == {"2001:db8::7"}
+    first_set = next(place for place, call in enumerate(host.calls) if call == "ipset restore")
+    first_rules = next(place for place, call in enumerate(host.calls) if "tables-nft-restore" in call)
+    assert first_set < first_rules
+
+
+def test_restore_of_what_is_there_touches_nothing(host: FakeHost, store: Store) -> None:
+    restore(host, store)
+    host.calls.clear()
+    host.read_only = True
+    done, errors = restore(host, store)
+    assert errors == []
+    assert [line.split(":")[0] for line in done] == ["trusted sources unchanged", "ipv4 rules unchanged", "ipv6 rules unchanged"]
+    assert [call for call in host.calls if "restore" in call] == []
+
+
+def test_restore_repairs_what_another_firewall_flushed(host: FakeHost, store: Store) -> None:
+    restore(host, store)
+    host.tables["iptables"].tables.clear()
+    host.tables["iptables"].restore("*filter\n-A INPUT -i lo -j ACCEPT\nCOMMIT\n")
+    done, errors = restore(host, store)
+    assert errors == []
+    assert [line.split(":")[0] for line in done][1:] == ["ipv4 rules loaded", "ipv6 rules unchanged"]
+    assert is_whole(host, IPV4)
+    assert host.tables["iptables"].tables["filter"]["INPUT"] == ["-j SIPGUARD", "-i lo -j ACCEPT"]
+
+
+@pytest.mark.parametrize("text", ["", "garbage\n", "*filter\n:SIPGUARD - [0:0]\n"])
+def test_damaged_file_costs_one_family_only(host: FakeHost, store: Store, text: str) -> None:
+    store.write("rules.v4", text)
+    done, errors = restore(host, store)
+    (error,) = errors
+    assert error.startswith("ipv4 is not protected: ")
+    assert "rules.v4 is damaged" in error
+    assert loaded(host, FAMILIES[0]) == {}
+    assert is_whole(host, FAMILIES[1])
+    assert len(done) == 2
+
+
+def test_damaged_sets_do_not_cost_the_rules(host: FakeHost, store: Store) -> None:
+    store.write("sets", "add sipguard-trusted4 nonsense\n")
+    _done, errors = restore(host, store)
+    (error,) = errors
+    assert "'nonsense'" in error
+    assert all(is_whole(host, family) for family in FAMILIES)
+    assert host.sets["sipguard-trusted4"][1] == {}
+
+
+def test_restore_without_sets_makes_those_that_rules_name(host: FakeHost, store: Store) -> None:
+    store.write("sets", None)
+    assert restore(host, store)[1] == []
+    assert sorted(host.sets) == [f"sipguard-{name}{suffix}" for name in ("offenders", "trusted") for suffix in "46"]
+
+
+def test_restore_leaves_a_family_without_a_file_alone(host: FakeHost, store: Store) -> None:
+    restore(host, store)
+    store.write("rules.v6", None)
+    before = host.tables["ip6tables"].save()
+    done, errors = restore(host, store)
+    assert (len(done), errors) == (2, [])
+    assert host.tables["ip6tables"].save() == before
+
+
+def test_restore_uses_the_backend_the_rules_were_made_with(host: FakeHost, store: Store) -> None:
+    host.backend = "legacy"
+    _done, errors = restore(host, store)
+    assert errors == []
+    assert host.tables["iptables"].rules() == []
+    assert "-j SIPGUARD" in host.other_backend["iptables"].rules()
+
+
+def test_restore_says_when_the_kernel_lacks_a_family(
+    host: FakeHost, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "has_family", IPV4.__eq__)
+    done, errors = restore(host, store)
+    assert errors == []
+    assert done[-1] == "ipv6 rules not loaded: this kernel has no ipv6"
+
+
+def test_restore_says_that_there_is_nothing(host: FakeHost, tmp_path: Path) -> None:
+    host.read_only = True
+    assert restore(host, Store(str(tmp_path / "none"))) == (["nothing to load: /etc/sipguard holds no rules"], [])
+    assert host.calls == []
+
+
+def test_restore_without_ipset_says_so(host: FakeHost, store: Store) -> None:
+    host.commands.discard("ipset")
+    done, errors = restore(host, store)
+    assert (done, len(errors)) == ([], 3)
+    assert all("install the package 'ipset'" in error for error in errors)
