@@ -223,9 +223,12 @@ def eventually() -> Callable[[Callable[[], bool]], bool]:
     return wait
 
 
-def _without_counters(saved: str) -> str:
-    lines = (line for line in saved.splitlines() if not line.startswith("#"))
-    return re.sub(r"\[\d+:\d+\]", "[0:0]", "\n".join(lines))
+# Files of the system with what would change if they did; the container engine writes three of them at each start.
+_FILES = (
+    r"find /etc /usr /var/lib/systemd -xdev ! -path '*/__pycache__*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf"
+    r" \( -type f -printf '%p %m %u %g %s %T@\n' -o -printf '%p %y %m %u %g %l\n' \) | sort"
+)
+_OURS = re.compile(r"^:SIPGUARD|^-A SIPGUARD| -j SIPGUARD(-PRE)?$|^(create|add) sipguard-")
 
 
 @dataclass(frozen=True)
@@ -239,29 +242,31 @@ class State:
 
     @classmethod
     def of(cls, host: Host) -> State:
-        find = (
-            "find /etc /usr /var/lib/systemd -xdev ! -path '*/__pycache__*' -printf '%%p %%y %%m %%u %%g %%l\\n' | sort"
-        )
         return cls(
-            _without_counters(host.check_output("iptables-save")),
-            _without_counters(host.check_output("ip6tables-save")),
-            host.check_output("ipset save -sorted"),
-            host.check_output(find),
+            _rules(host.check_output("iptables-save")),
+            _rules(host.check_output("ip6tables-save")),
+            # initval is a random number that newer versions show
+            re.sub(r" initval \w+", "", host.check_output("ipset save -sorted")),
+            host.check_output(_FILES),
         )
 
-    def foreign(self) -> tuple[str, str, str]:
-        """Rules and sets without sipguard's chains, hooks and sets; tables that hold nothing else are left out."""
-        return _foreign(self.rules4), _foreign(self.rules6), "\n".join(_not_ours(self.sets))
+    def foreign(self) -> State:
+        """The same without sipguard's rules, hooks and sets, and without files."""
+        return State(_rules(_not_ours(self.rules4)), _rules(_not_ours(self.rules6)), _not_ours(self.sets), "")
 
 
-def _not_ours(text: str) -> list[str]:
-    ours = re.compile(r"^:SIPGUARD|^-A SIPGUARD| -j SIPGUARD(-PRE)?$|^(create|add) sipguard-")
-    return [line for line in text.splitlines() if not ours.search(line)]
+def _not_ours(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not _OURS.search(line))
 
 
-def _foreign(rules: str) -> str:
-    tables = re.split(r"^(?=\*)", "\n".join(_not_ours(rules)), flags=re.MULTILINE)
-    return "".join(table for table in tables if re.search(r"^-A |^:\S+ -", table, re.MULTILINE))
+def _rules(saved: str) -> str:
+    """What iptables-save shows, without comments, counters and tables that hold nothing.
+
+    nft shows tables in the order in which they were made, and no version of iptables removes an empty one again.
+    """
+    text = re.sub(r"\[\d+:\d+\]", "[0:0]", "\n".join(line for line in saved.splitlines() if not line.startswith("#")))
+    tables = re.split(r"^(?=\*)", text.strip() + "\n", flags=re.MULTILINE)
+    return "".join(sorted(table for table in tables if re.search(r"^-|^:\S+ (?!ACCEPT)", table, re.MULTILINE)))
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ def alone(tmp_path: Path) -> Path:
     ("arguments", "status", "out", "err"),
     [
         (["--help"], 0, "usage: sipguard", ""),
-        (["restore", "--help"], 0, "load sets and rules", ""),
+        (["restore", "--help"], 0, "usage: sipguard restore", ""),
         (["why", "192.0.2"], 2, "", "sipguard: '192.0.2' is not an address; 192.0.2.7 or 2001:db8::7 would be right\n"),
         ([], 2, "", "usage: sipguard"),
     ],
@@ -239,7 +239,7 @@ def test_installed_tree_runs_by_itself(
         [python, "-IS", "-c", RUN, parent, *arguments], capture_output=True, text=True, cwd=tmp_path, env={}
     )
     assert done.returncode == status, done.stderr
-    assert done.stdout.startswith(out) or out in done.stdout
+    assert done.stdout.startswith(out)
     assert done.stderr.startswith(err)
 
 
@@ -262,7 +262,7 @@ def test_installed_tree_holds_only_what_the_command_needs(tmp_path: Path) -> Non
 def test_command_starts_the_installed_package(tmp_path: Path) -> None:
     installation(tmp_path).install(check=False)
     text = at(tmp_path, COMMAND).read_text()
-    assert text.startswith("#!/usr/bin/python3 -sE\n")
+    assert text.startswith("#!/usr/bin/python3 -I\n")
     compile(text, COMMAND, "exec")
     assert f'sys.path.insert(0, "{Path(LIBRARY).parent}")' in text
     assert f"from {Path(LIBRARY).name}._host.cli import main" in text

@@ -88,11 +88,11 @@ def test_status_sorts_signatures_by_what_they_stopped(protected: FakeHost, store
 
 
 DAMAGES = {
-    "hook gone": ("*filter\n-D INPUT -j SIPGUARD\nCOMMIT\n", "damaged"),
-    "hook behind an accept": ("*filter\n-I INPUT -j ACCEPT\nCOMMIT\n", "damaged"),
-    "chain emptied": ("*filter\n:SIPGUARD-JUDGE - [0:0]\nCOMMIT\n", "damaged"),
-    "rule added": ("*filter\n-I SIPGUARD -j ACCEPT\nCOMMIT\n", "damaged"),
-    "signature removed": ("*filter\n:SIPGUARD-UA-HEADER - [0:0]\nCOMMIT\n", "not as at next boot"),
+    "hook gone": ("*filter\n-D INPUT -j SIPGUARD\nCOMMIT\n", "edited by somebody, or damaged"),
+    "hook behind an accept": ("*filter\n-I INPUT -j ACCEPT\nCOMMIT\n", "edited by somebody, or damaged"),
+    "chain emptied": ("*filter\n:SIPGUARD-JUDGE - [0:0]\nCOMMIT\n", "edited by somebody, or damaged"),
+    "rule added": ("*filter\n-I SIPGUARD -j ACCEPT\nCOMMIT\n", "edited by somebody, or damaged"),
+    "signature removed": ("*filter\n:SIPGUARD-UA-HEADER - [0:0]\nCOMMIT\n", "not as at the next boot"),
     "everything flushed": ("", "unprotected"),
 }
 
@@ -128,15 +128,36 @@ def test_status_looks_where_the_files_say(host: FakeHost, store: Store) -> None:
 
 
 def test_status_that_cannot_be_read_is_an_error(protected: FakeHost, store: Store) -> None:
+    protected.interfere = lambda argv, stdin: Completed(4, "", "cannot be read\n") if "--counters" in argv else None
+    with pytest.raises(CommandError, match="iptables-nft-save failed: cannot be read"):
+        report.status(protected, store)
+
+
+def test_status_without_rights_says_so(protected: FakeHost, store: Store) -> None:
     protected.interfere = lambda argv, stdin: Completed(4, "", "Permission denied\n") if "--counters" in argv else None
-    with pytest.raises(CommandError, match="Permission denied"):
+    with pytest.raises(SipguardError, match="without root"):
         report.status(protected, store)
 
 
-def test_status_refuses_a_damaged_file(protected: FakeHost, store: Store) -> None:
+def test_status_tells_of_a_damaged_file_beside_what_the_kernel_does(protected: FakeHost, store: Store) -> None:
     store.write("rules.v6", "garbage\n")
-    with pytest.raises(SipguardError, match="rules.v6 is damaged"):
-        report.status(protected, store)
+    found, text, status = report.status(protected, store)
+    assert (status, found["protected"]) == (1, False)
+    assert found["families"]["ipv4"]["state"] == "protected"
+    assert found["families"]["ipv6"]["state"].startswith("not safe at the next boot: ")
+    assert "rules.v6 is damaged" in text
+
+
+def test_status_of_a_host_that_only_observes(host: FakeHost, store: Store) -> None:
+    for family in FAMILIES:
+        store.write(f"rules.v{family.version}", store.rules_text(samples.golden("observe", family), "nft"))
+    restore(host, store)
+    found, text, status = report.status(host, store)
+    assert (status, found["protected"], found["observing"]) == (0, False, True)
+    assert {part["state"] for part in found["families"].values()} == {"observing"}
+    # Seven packets at the one rule that notes a source.
+    assert {(part["stopped_packets"], part["observed_packets"]) for part in found["families"].values()} == {(0, 7)}
+    assert text.startswith("sipguard: OBSERVING, nothing is stopped (iptables-nft)\n")
 
 
 SETS = {
@@ -160,7 +181,12 @@ SETS = {
             ["203.0.113.9: STOPPED", "learned as an offender, 12 s left", "banned, 99 s left"],
         ),
         # Trusted always wins.
-        ("192.0.2.9", 0, ["sipguard-trusted", "sipguard-offenders"], ["192.0.2.9: not stopped", "30 s left"]),
+        (
+            "192.0.2.9",
+            0,
+            ["sipguard-trusted", "sipguard-offenders"],
+            ["192.0.2.9: not stopped", "30 s left", "trust comes first"],
+        ),
         ("203.0.113.10", 0, ["sipguard-observed"], ["not stopped", "would have been stopped"]),
         ("2001:db8:bad::7", 1, ["sipguard-blocked"], ["STOPPED", "on a blocklist as 2001:db8:bad::/48"]),
         ("2001:db8::7", 0, [], ["not stopped"]),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import backend, engine, netlink, persist
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import backend, engine, lock, netlink, persist
 from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 
 __all__ = ["Marks", "host", "marks"]
@@ -48,4 +48,5 @@ def host(marks: Marks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeH
     unit = tmp_path / "sipguard-restore.service"
     unit.touch()
     monkeypatch.setattr(persist, "BOOT_UNIT", str(unit))
+    monkeypatch.setattr(lock, "LOCK_FILE", str(tmp_path / "sipguard.lock"))
     return FakeHost()

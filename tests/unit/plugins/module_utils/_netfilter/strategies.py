@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import matches as m
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import (
     BANNED,
     BLOCKED,
+    CHAIN_HOST,
     FAMILIES,
     GATE_SLOTS,
+    HOST_SLOTS,
     OBSERVED,
     OFFENDERS,
     RATE_SLOTS,
@@ -21,7 +25,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names impo
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy import Member, Policy, Selector
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.rule import Option, Rule
 
-__all__ = ["MASKS", "families", "member", "members", "policies", "selectors"]
+__all__ = ["MASKS", "families", "host_member", "member", "members", "policies", "selectors"]
 
 MASKS = (0x0C000000, 0x3, 0x300, 0xFF000000, 0x7)
 
@@ -35,7 +39,7 @@ selectors = st.builds(
 
 
 def member(slot: str, family: Family, chosen: tuple[Selector, ...], feeds: str = "", pattern: bytes = b"x") -> Member:
-    """A member with a chain of its own and one below it; ``feeds`` is the base name of a set it adds sources to."""
+    """A member with a chain of its own and one below it; ``feeds`` is the base name of a learned set it adds sources to."""
     inner = slot + "-HIT"
     add = (Option("--add-set", (feeds + family.suffix, "src")), Option("--exist"), Option("--timeout", ("60",)))
     hit = (Rule(inner, (), "SET", add),) if feeds else ()
@@ -44,21 +48,32 @@ def member(slot: str, family: Family, chosen: tuple[Selector, ...], feeds: str =
     )
 
 
+def host_member(port: int = 22) -> Member:
+    """The host's own policy: it sees every packet, so it has no selectors."""
+    accept = replace(Selector("tcp", str(port)).rule(CHAIN_HOST), target="ACCEPT")
+    return Member(CHAIN_HOST, (), {CHAIN_HOST: (accept, Rule(CHAIN_HOST, (), "DROP"))})
+
+
 @st.composite
 def members(draw: st.DrawFn, slot: str, family: Family) -> Member:
     chosen = draw(st.lists(selectors, min_size=1, max_size=3, unique=True))
-    feeds = draw(st.sampled_from(["", OFFENDERS, BANNED, BLOCKED, OBSERVED]))
+    feeds = draw(st.sampled_from(["", OFFENDERS, OBSERVED]))
     return member(slot, family, tuple(chosen), feeds, draw(st.binary(min_size=1, max_size=6)))
 
 
 @st.composite
-def policies(draw: st.DrawFn, family: Family | None = None, needs: str = "") -> Policy:
-    """Any policy; ``needs`` is a slot that is always filled."""
+def policies(draw: st.DrawFn, family: Family | None = None) -> Policy:
+    """Any policy."""
     of = family or draw(families)
     policy = Policy(of, draw(st.sampled_from(["filter", "mangle"])), {}, draw(st.sampled_from(MASKS)))
     for slot in draw(st.permutations([*RATE_SLOTS, *GATE_SLOTS])):
-        if slot == needs or draw(st.booleans()):
+        if draw(st.booleans()):
             policy = policy.with_member(slot, draw(members(slot, of)))
+    if draw(st.booleans()):
+        (slot,) = HOST_SLOTS
+        policy = policy.with_member(slot, host_member(draw(st.integers(1, 65535))))
+    for base in draw(st.sets(st.sampled_from([BANNED, BLOCKED]))):
+        policy = policy.with_drop(base)
     return policy
 
 

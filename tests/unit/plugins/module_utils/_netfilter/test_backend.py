@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import backend as module
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.backend import detect, has_family, other_backend
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.backend import detect, has_family, read_other
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, IPV6
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import CommandError, Completed
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import SipguardError
@@ -71,48 +71,61 @@ def test_detect_does_not_need_commands_of_a_family_that_is_not_there(host: FakeH
 OTHERS = "*filter\n-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT\nCOMMIT\n"
 
 
-def test_other_backend_is_silent_without_rules_there(host: FakeHost) -> None:
-    assert other_backend(host, detect(host, "nft", FAMILIES), FAMILIES) is None
+@pytest.fixture
+def legacy_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[int, Path]:
+    """What the kernel says of legacy tables: none is loaded."""
+    files = {4: tmp_path / "ip_tables_names", 6: tmp_path / "ip6_tables_names"}
+    for file in files.values():
+        file.touch()
+    monkeypatch.setattr(module, "_LEGACY_TABLES", {version: str(file) for version, file in files.items()})
+    return files
 
 
-def test_other_backend_names_legacy_rules_beside_nft(host: FakeHost) -> None:
-    host.other_backend["ip6tables"].restore(OTHERS)
-    sentence = other_backend(host, detect(host, "nft", FAMILIES), FAMILIES)
-    assert sentence is not None
-    assert "ipv6 rules in the legacy backend (ip6tables-legacy-save shows them)" in sentence
-    assert "manages nft only" in sentence
-
-
-def test_other_backend_starts_nothing_where_legacy_tables_are_not_loaded(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_read_other_starts_nothing_where_no_legacy_table_is_loaded(
+    host: FakeHost, legacy_tables: dict[int, Path]
 ) -> None:
-    empty = tmp_path / "empty"
-    empty.touch()
-    monkeypatch.setattr(module, "_LEGACY_TABLES", {4: str(empty), 6: str(tmp_path / "missing")})
+    legacy_tables[6].unlink()
     host.other_backend["iptables"].restore(OTHERS)
-    assert other_backend(host, detect(host, "nft", FAMILIES), FAMILIES) is None
-    assert [call for call in host.calls if "save" in call] == []
+    assert read_other(host, detect(host, "nft", FAMILIES), FAMILIES) is None
+    assert host.calls == []
+
+
+def test_read_other_reads_the_families_that_use_legacy(host: FakeHost, legacy_tables: dict[int, Path]) -> None:
+    legacy_tables[6].write_text("filter\n")
+    host.other_backend["ip6tables"].restore(OTHERS)
+    found = read_other(host, detect(host, "nft", FAMILIES), FAMILIES)
+    assert found is not None
+    backend, rulesets = found
+    assert (backend.name, list(rulesets)) == ("legacy", [IPV6])
+    assert rulesets[IPV6].table("filter").foreign == ["-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT"]
+    assert host.calls == ["ip6tables-legacy-save"]
 
 
 @pytest.mark.parametrize(
-    ("tables", "warned"), [(set(), False), ({"inet_firewall"}, False), ({"filter"}, True), ({"raw", "x"}, True)]
+    ("tables", "read"), [(set(), False), ({"inet_firewall"}, False), ({"filter"}, True), ({"raw", "x"}, True)]
 )
-def test_other_backend_asks_the_kernel_for_nft_rules(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch, tables: set[str], warned: bool
+def test_read_other_asks_the_kernel_for_nft_rules(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, tables: set[str], read: bool
 ) -> None:
     host.backend = "legacy"
     monkeypatch.setattr(module.netlink, "nft_rule_tables", lambda version: tables if version == 6 else set())
-    sentence = other_backend(host, detect(host, "auto", FAMILIES), FAMILIES)
-    assert (sentence is not None) is warned
-    if sentence:
-        assert "ipv6 rules in the nft backend (ip6tables-nft-save shows them)" in sentence
+    found = read_other(host, detect(host, "legacy", FAMILIES), FAMILIES)
+    assert host.calls == ["ip6tables-nft-save"] * read
+    assert (found is not None) is read
+    if found is not None:
+        assert (found[0].name, list(found[1])) == ("nft", [IPV6])
 
 
-def test_other_backend_that_cannot_be_read_is_an_error(host: FakeHost) -> None:
+def test_read_other_passes_over_a_backend_that_is_not_installed(host: FakeHost) -> None:
+    host.commands = {command for command in host.commands if "legacy" not in command}
+    assert read_other(host, detect(host, "nft", FAMILIES), FAMILIES) is None
+
+
+def test_read_other_that_cannot_be_read_is_an_error(host: FakeHost) -> None:
     backend = detect(host, "nft", FAMILIES)
     host.interfere = lambda argv, stdin: Completed(4, "", "legacy-save: cannot be read\n")
     with pytest.raises(CommandError, match="iptables-legacy-save failed: legacy-save: cannot be read"):
-        other_backend(host, backend, FAMILIES)
+        read_other(host, backend, FAMILIES)
 
 
 def test_has_family_is_always_true_for_ipv4() -> None:

@@ -160,7 +160,36 @@ def test_converge_warns_of_rules_in_the_other_backend(host: FakeHost, store: Sto
     host.other_backend["iptables"].restore("*filter\n-A INPUT -j ACCEPT\nCOMMIT\n")
     for check in (True, False):
         (warning,) = run(host, store, check=check).warnings
-        assert "ipv4 rules in the legacy backend" in warning
+        assert "ipv4 rules in the legacy backend (iptables-legacy-save shows them)" in warning
+    assert host.other_backend["iptables"].rules() == ["-j ACCEPT"]
+
+
+def test_converge_takes_away_what_is_left_in_the_other_backend(busy: FakeHost, store: Store) -> None:
+    """The command iptables was switched to the other backend, and the old rules would still be met by each packet."""
+    run(busy, store, backend="legacy")
+    assert "-j SIPGUARD" in busy.other_backend["iptables"].rules()
+    busy.other_backend["iptables"].restore("*filter\n-A INPUT -i lo -j ACCEPT\nCOMMIT\n")
+    check = run(busy, store, check=True)
+    outcome = run(busy, store)
+    assert (check.before, check.after) == (outcome.before, outcome.after)
+    assert "# left over in iptables-legacy: table filter\n# left over in iptables-legacy: table raw\n" in "".join(
+        sorted(line + "\n" for line in outcome.before.splitlines() if "iptables-legacy" in line and "ip6" not in line)
+    )
+    assert busy.other_backend["iptables"].rules() == ["-i lo -j ACCEPT"]
+    assert busy.other_backend["ip6tables"].rules() == []
+    assert "-j SIPGUARD" in busy.tables["iptables"].rules()
+    assert run(busy, store).changed is False
+
+
+def test_failing_eviction_leaves_everything_as_it_was(busy: FakeHost, store: Store) -> None:
+    run(busy, store, backend="legacy")
+    before = {name: tables.rules() for name, tables in (*busy.tables.items(), *busy.other_backend.items())}
+    old = copy.deepcopy(busy.other_backend)
+    busy.interfere = refusing(6)
+    with pytest.raises(CommandError, match="line 7 failed"):
+        run(busy, store)
+    assert busy.other_backend == old
+    assert {name: tables.rules() for name, tables in (*busy.tables.items(), *busy.other_backend.items())} == before
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_rules_file_is_named_after_its_family() -> None:
 def test_write_makes_files_that_only_root_can_read(directory: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        assert Store(str(directory)).write("sets", "text\n") is True
+        Store(str(directory)).write("sets", "text\n")
     finally:
         os.umask(before)
     assert (mode(directory), mode(directory / "sets")) == (0o700, 0o600)
@@ -45,7 +45,8 @@ def test_write_of_the_same_text_touches_nothing(directory: Path) -> None:
     store = Store(str(directory))
     store.write("sets", "text\n")
     before = (directory / "sets").stat()
-    assert store.write("sets", "text\n") is False
+    assert store.differs("sets", "text\n") is False
+    store.write("sets", "text\n")
     after = (directory / "sets").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -54,35 +55,50 @@ def test_write_replaces_the_file_in_one_moment(directory: Path) -> None:
     store = Store(str(directory))
     store.write("sets", "old\n")
     with open(directory / "sets") as reader:  # whoever reads meanwhile has the old file whole
-        assert store.write("sets", "new\n") is True
+        store.write("sets", "new\n")
         assert reader.read() == "old\n"
     assert store.read("sets") == "new\n"
     assert os.listdir(directory) == ["sets"]
 
 
-def test_write_that_fails_leaves_the_old_file_and_nothing_else(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_that_fails_leaves_the_old_file(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(directory))
     store.write("sets", "old\n")
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SipguardError, match=r"cannot write .*/sets: .*No space left"):
-        store.write("sets", "new\n")
-    assert os.listdir(directory) == ["sets"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SipguardError, match=r"cannot write .*/sets: .*No space left"):
+            store.write("sets", "new\n")
     assert store.read("sets") == "old\n"
+    # What that left is cleared away by the next run, whatever it wants.
+    assert store.differs("sets", "old\n") is True
+    store.write("sets", "old\n")
+    assert os.listdir(directory) == ["sets"]
+    assert store.differs("sets", "old\n") is False
 
 
 def test_write_of_none_removes_the_file_and_the_empty_directory(directory: Path) -> None:
     store = Store(str(directory))
     store.write("sets", "text\n")
     store.write("rules.v4", "text\n")
-    assert store.write("sets", None) is True
+    store.write("sets", None)
     assert os.listdir(directory) == ["rules.v4"]
-    assert store.write("rules.v4", None) is True
+    store.write("rules.v4", None)
     assert not directory.exists()
-    assert store.write("rules.v4", None) is False
+    assert store.differs("rules.v4", None) is False
+    store.write("rules.v4", None)
+
+
+def test_write_of_none_clears_away_what_a_killed_run_left(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    (directory / ".sets.new").write_text("half of")
+    store = Store(str(directory))
+    assert store.differs("sets", None) is True
+    store.write("sets", None)
+    assert not directory.exists()
 
 
 def test_write_of_none_keeps_a_directory_with_other_files(directory: Path) -> None:

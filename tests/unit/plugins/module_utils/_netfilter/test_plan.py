@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.backend import Backend
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import (
     BANNED,
     CHAIN_GATE,
@@ -42,6 +43,7 @@ from tests.unit.plugins.module_utils._netfilter.fakes import BUILTIN, Tables
 from tests.unit.plugins.module_utils._netfilter.strategies import member, policies
 
 SIP = (Selector("udp", "5060:5061"),)
+NFT = Backend("nft", {})
 SETS = [f"sipguard-{name}{suffix}" for name in ("trusted", "offenders", "observed", "banned", "blocked") for suffix in "46"]
 
 FOREIGN_CHAINS = ("f2b-sshd", "DOCKER-USER", "ufw-before-input", "SIPGUARDIAN")
@@ -115,7 +117,7 @@ def own(live: Tables) -> dict[str, dict[str, tuple[Rule, ...]]]:
 @given(lives(), policies(IPV4))
 def test_scripts_make_any_host_what_it_should_be_and_back(live: Tables, target: Policy) -> None:
     start = copy.deepcopy(live.tables)
-    plan = plan_family(parse_save(live.save()), target)
+    plan = plan_family(NFT, parse_save(live.save()), target)
     for script in plan.scripts:
         live.restore(script.do, SETS, test=True)
     assert live.tables == start
@@ -126,7 +128,7 @@ def test_scripts_make_any_host_what_it_should_be_and_back(live: Tables, target: 
     assert sum(len(table.hooks) for table in after.tables.values()) == len(plan.target)
     assert all(after.table(name).hooked() for name in plan.target)
     assert foreign(live.tables) == foreign(start)
-    again = plan_family(after, target)
+    again = plan_family(NFT, after, target)
     assert (again.scripts, again.target) == ([], plan.target)
     assert (again.clear_before, again.clear_after) == (None, None)
     for script in reversed(plan.scripts):
@@ -138,7 +140,7 @@ def test_scripts_make_any_host_what_it_should_be_and_back(live: Tables, target: 
 @given(lives(), policies(IPV4), st.data())
 def test_scripts_done_in_part_can_be_taken_back(live: Tables, target: Policy, data: st.DataObject) -> None:
     start = copy.deepcopy(live.tables)
-    plan = plan_family(parse_save(live.save()), target)
+    plan = plan_family(NFT, parse_save(live.save()), target)
     assume(plan.scripts)
     done = plan.scripts[: data.draw(st.integers(0, len(plan.scripts)))]
     for script in done:
@@ -150,7 +152,7 @@ def test_scripts_done_in_part_can_be_taken_back(live: Tables, target: Policy, da
 
 @given(lives(), policies(IPV4))
 def test_diff_is_empty_exactly_when_nothing_is_done(live: Tables, target: Policy) -> None:
-    plan = plan_family(parse_save(live.save()), target)
+    plan = plan_family(NFT, parse_save(live.save()), target)
     twice = any(len(table.hooks) > 1 for table in parse_save(live.save()).tables.values())
     if not plan.scripts:
         assert plan.before == plan.after
@@ -170,7 +172,7 @@ def host(*policies_: Policy, generation: int = 0x4000000) -> Tables:
 
 
 def planned(live: Tables, target: Policy) -> FamilyPlan:
-    return plan_family(parse_save(live.save()), target)
+    return plan_family(NFT, parse_save(live.save()), target)
 
 
 UA = Policy(IPV4, "filter", {CHAIN_UA: member(CHAIN_UA, IPV4, SIP, OFFENDERS)})
@@ -300,11 +302,25 @@ def test_plan_is_unchanged_only_without_any_difference() -> None:
     assert sets_plan(ENFORCE, ENFORCE, headers(TRUSTED4, OFFENDERS4, OBSERVED4)).changed is True
     assert sets_plan(ENFORCE, ENFORCE, headers(OFFENDERS4)).changed is True
     assert sets_plan(EMPTY, ENFORCE, headers(TRUSTED4, OFFENDERS4)).changed is True
+    same = sets_plan(ENFORCE, ENFORCE, headers(TRUSTED4, OFFENDERS4))
+    same.evictions += planned(host(UA), EMPTY).scripts
+    assert same.changed is True
+
+
+def test_plan_carries_evictions_out_last() -> None:
+    plan = sets_plan(EMPTY, ENFORCE, {})
+    plan.evictions += plan_family(Backend("legacy", {}), parse_save(host(UA).save()), EMPTY).scripts
+    assert [(script.backend.name, script.table) for script in plan.scripts] == [
+        ("nft", "raw"),
+        ("nft", "filter"),
+        ("legacy", "raw"),
+        ("legacy", "filter"),
+    ]
 
 
 def test_plan_knows_its_family() -> None:
-    target = Policy(IPV6, "filter", {CHAIN_UA: member(CHAIN_UA, IPV6, SIP, BANNED)})
-    plan = plan_family(parse_save(""), target)
+    target = Policy(IPV6, "filter", {CHAIN_UA: member(CHAIN_UA, IPV6, SIP)}).with_drop(BANNED)
+    plan = plan_family(NFT, parse_save(""), target)
     assert {script.family for script in plan.scripts} == {IPV6}
     assert "sipguard-banned6" in plan.after
     assert "sipguard-trusted6" in plan.after

@@ -17,6 +17,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names impo
     BANNED,
     BLOCKED,
     CHAIN_GATE,
+    CHAIN_HOST,
     CHAIN_JUDGE,
     CHAIN_MAIN,
     CHAIN_PRE,
@@ -24,6 +25,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names impo
     CHAIN_UA,
     FAMILIES,
     GATE_SLOTS,
+    HOST_SLOTS,
     IPV4,
     IPV6,
     OFFENDERS,
@@ -41,7 +43,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy imp
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.rule import Option, Rule
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset import parse_save, render_chains
-from tests.unit.plugins.module_utils._netfilter.strategies import MASKS, member, policies, selectors
+from tests.unit.plugins.module_utils._netfilter.strategies import MASKS, host_member, member, policies, selectors
 
 SIP = (Selector("udp", "5060:5061"), Selector("tcp", "5060:5061"))
 Chains = dict[str, dict[str, tuple[Rule, ...]]]
@@ -82,9 +84,10 @@ def test_read_policy_is_the_inverse_of_assemble(policy: Policy, data: st.DataObj
     generation = data.draw(st.sampled_from(generations(policy.mask)))
     tables = assemble(policy, generation)
     read, found = read_policy(policy.family, tables, policy.table)
-    assert read.members == policy.members
-    assert (read.family, read.table) == (policy.family, policy.table)
-    assert list(read.members) == [slot for slot in (*RATE_SLOTS, *GATE_SLOTS) if slot in policy.members]
+    assert (read.family, read.members, read.drops) == (policy.family, policy.members, policy.drops)
+    assert list(read.members) == [slot for slot in (*HOST_SLOTS, *RATE_SLOTS, *GATE_SLOTS) if slot in policy.members]
+    if policy.members.keys() != {*HOST_SLOTS}:
+        assert read.table == policy.table
     if policy.members.keys() & set(GATE_SLOTS):
         assert (read.mask, found) == (policy.mask, generation)
     else:
@@ -112,7 +115,7 @@ def test_assemble_does_not_depend_on_the_order_of_members(policy: Policy, random
 
 @given(policies())
 def test_assembled_rules_lead_only_to_chains_that_exist(policy: Policy) -> None:
-    known = {"DROP", "RETURN", "SET", "CONNMARK", "REJECT", ""}
+    known = {"ACCEPT", "DROP", "RETURN", "SET", "CONNMARK", ""}
     for chains in assemble(policy, generations(policy.mask)[0]).values():
         for name, rules in chains.items():
             assert all(rule.chain == name for rule in rules)
@@ -126,11 +129,12 @@ def targets(rules: tuple[Rule, ...]) -> list[str]:
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_assemble_keeps_the_fixed_order(family: Family) -> None:
     policy = Policy(family)
-    for slot, feeds in ((CHAIN_UA, OFFENDERS), (CHAIN_GATE, BLOCKED), (CHAIN_RATE, BANNED)):
+    for slot, feeds in ((CHAIN_UA, OFFENDERS), (CHAIN_GATE, ""), (CHAIN_RATE, "")):
         policy = with_member_of(policy, slot, feeds)
+    policy = policy.with_member(CHAIN_HOST, host_member()).with_drop(BLOCKED).with_drop(BANNED)
     tables = assemble(policy, 0x4000000)
     main, judge, pre = tables["filter"][CHAIN_MAIN], tables["filter"][CHAIN_JUDGE], tables["raw"][CHAIN_PRE]
-    assert targets(main) == [CHAIN_RATE, CHAIN_RATE, "RETURN", "CONNMARK", CHAIN_JUDGE, CHAIN_JUDGE]
+    assert targets(main) == [CHAIN_HOST, CHAIN_RATE, CHAIN_RATE, "RETURN", "CONNMARK", CHAIN_JUDGE, CHAIN_JUDGE]
     # trusted, a response, the gate, the signatures, observed; and then the admission
     assert targets(judge) == ["RETURN", "RETURN", *[CHAIN_GATE] * 2, *[CHAIN_UA] * 2, "RETURN", "CONNMARK"]
     assert [rule.matches[0] for rule in pre] == [m.in_set(base + family.suffix) for base in PRE_SLOTS]
@@ -142,7 +146,7 @@ def test_assemble_keeps_the_fixed_order(family: Family) -> None:
 
 
 def test_assemble_drops_only_sip_of_a_learned_offender() -> None:
-    policy = with_member_of(ua_policy(), CHAIN_RATE, BANNED)
+    policy = ua_policy().with_drop(BANNED)
     raw = assemble(policy, 0x4000000)["raw"]
     offenders, banned = (raw[rule.target] for rule in raw[CHAIN_PRE])
     assert [rule.matches for rule in offenders[1:]] == [(m.ports("5060:5061"),)] * 2
@@ -156,6 +160,26 @@ def test_assemble_is_empty_without_members() -> None:
 def test_assemble_has_no_raw_hook_without_anything_to_drop() -> None:
     policy = Policy(IPV4).with_member(CHAIN_UA, member(CHAIN_UA, IPV4, SIP))
     assert list(assemble(policy, 0x4000000)) == ["filter"]
+
+
+def test_assemble_drops_sets_that_no_rule_feeds_without_any_member() -> None:
+    policy = Policy(IPV6).with_drop(BLOCKED)
+    tables = assemble(policy, 0x4000000)
+    assert {name: list(chains) for name, chains in tables.items()} == {"raw": [CHAIN_PRE, "SIPGUARD-PRE-ALL"]}
+    assert tables["raw"][CHAIN_PRE][0].matches == (m.in_set("sipguard-blocked6"),)
+    assert assemble(policy.with_drop(BLOCKED, False), 0x4000000) == {}
+
+
+@pytest.mark.parametrize("table", ["filter", "mangle"])
+def test_host_policy_is_always_in_filter_and_comes_first(table: str) -> None:
+    policy = replace(ua_policy(), table=table).with_member(CHAIN_HOST, host_member())
+    tables = assemble(policy, 0x4000000)
+    assert targets(tables["filter"][CHAIN_MAIN])[0] == CHAIN_HOST
+    assert CHAIN_HOST in tables["filter"]
+    assert CHAIN_UA in tables[table]
+    if table == "mangle":
+        assert targets(tables["filter"][CHAIN_MAIN]) == [CHAIN_HOST]
+        assert CHAIN_HOST not in targets(tables["mangle"][CHAIN_MAIN])
 
 
 def test_assemble_does_not_judge_for_limits_alone() -> None:
@@ -271,8 +295,9 @@ def test_choose_generation_starts_anew_when_the_admission_is_none_of_ours(main: 
     assert choose_generation(edited(LIVE, CHAIN_MAIN, main), ua_policy()) == 0x4000000
 
 
-def test_choose_generation_ignores_a_change_of_limits() -> None:
-    limited = with_member_of(ua_policy(), CHAIN_RATE)
+@pytest.mark.parametrize("slot", [CHAIN_RATE, CHAIN_HOST])
+def test_choose_generation_ignores_what_does_not_judge(slot: str) -> None:
+    limited = ua_policy().with_member(slot, host_member() if slot == CHAIN_HOST else member(slot, IPV4, SIP))
     live = assemble(limited, 0x8000000)
     assert choose_generation(live, ua_policy()) == 0x8000000
     assert choose_generation(assemble(ua_policy(), 0x8000000), limited) == 0x8000000

@@ -12,6 +12,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner imp
     CommandError,
     Completed,
     HostRunner,
+    explain,
 )
 
 ECHO = "import sys, os; sys.stdout.write(sys.stdin.read()); print(os.environ['LC_ALL'], sys.argv[1:], file=sys.stderr); sys.exit(3)"
@@ -51,3 +52,19 @@ def test_command_error_carries_the_commands_own_words(completed: Completed, mess
     error = CommandError(["/usr/sbin/x", "--noflush"], completed)
     assert str(error) == message
     assert error.completed == completed
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "iptables-save v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied (you must be root)\n",
+        "ipset v7.17: Kernel error received: Operation not permitted\n",
+    ],
+)
+def test_explain_says_what_to_do_without_rights(said: str) -> None:
+    error = explain(["/usr/sbin/x"], Completed(1, "", said))
+    assert "without root (or CAP_NET_ADMIN, in a container); use 'become: true'" in str(error)
+
+
+def test_explain_leaves_other_errors_to_their_words() -> None:
+    assert str(explain(["/usr/sbin/x"], Completed(1, "", "no\n"))) == "x failed: no"

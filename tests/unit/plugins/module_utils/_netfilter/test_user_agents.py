@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -136,9 +135,9 @@ def test_signature_is_searched_where_its_match_says(signature: Signature, chain:
 @pytest.mark.parametrize("match", [PREFIX, EXACT])
 def test_odd_spellings_are_searched_for_anchored_signatures(match: str) -> None:
     odd = patterns(chains(Signature("sipcli", match))[ODD], HIT)
-    assert len(odd) == len(set(odd)) >= 7
-    shape = rb"User-Agent[ \t]*:(?:\r\n)?[ \t]*sipcli" + (rb"[\r\n]" if match == EXACT else rb"")
-    assert [pattern for pattern in odd if not re.fullmatch(shape, pattern)] == []
+    assert len(odd) == len(set(odd))
+    endings = (b"",) if match == PREFIX else (b"\r", b"\n")
+    assert sorted(odd) == sorted(before + b"sipcli" + after for before in (b" ", b"\t", b":") for after in endings)
 
 
 @pytest.mark.parametrize("match", [ANYWHERE, PAYLOAD])
