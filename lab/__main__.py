@@ -67,7 +67,7 @@ def _run(args: argparse.Namespace) -> int:
     engine = detect()
     lab = Lab(engine, args.project)
     if args.command == "images":
-        for _, tag in sorted(images.build(engine, args.names or images.RECIPES).items()):
+        for dummy, tag in sorted(images.build(engine, args.names or images.RECIPES).items()):
             print(tag)
     elif args.command == "up":
         unknown = [name for name in args.hosts if name not in HOSTS]

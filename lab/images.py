@@ -184,6 +184,6 @@ def build(engine: Engine, names: Iterable[str]) -> dict[str, str]:
     # the slow ones first
     missing.sort(key=lambda name: "asterisk" not in RECIPES[name].packages)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for _ in pool.map(lambda name: _build_one(engine, name), missing):
+        for dummy in pool.map(lambda name: _build_one(engine, name), missing):
             pass
     return tags

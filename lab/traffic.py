@@ -60,14 +60,14 @@ def _execute(lab: Lab, name: str, argv: list[str], seconds: int) -> tuple[int, s
 def svmap(lab: Lab, source: str, pbx: str, family: int) -> Outcome:
     """Scan the PBX with sipvicious over UDP, as it comes (User-Agent friendly-scanner)."""
     way = Way("udp", family)
-    _, text = _execute(lab, source, ["svmap", *(["-6"] if family == 6 else []), way.address(lab, pbx)], 30)
+    dummy, text = _execute(lab, source, ["svmap", *(["-6"] if family == 6 else []), way.address(lab, pbx)], 30)
     return Outcome(f"| {way.address(lab, pbx)}:5060 " in text, text)
 
 
 def sipsak(lab: Lab, source: str, pbx: str) -> Outcome:
     """Ask the PBX with sipsak over TCP and IPv4 (it knows no IPv6), as it comes (User-Agent sipsak)."""
     uri = f"sip:100@{Way('tcp', 4).address(lab, pbx)}"
-    _, text = _execute(lab, source, ["sipsak", "-v", "-v", "-E", "tcp", "-s", uri], _ANSWER_SECONDS)
+    dummy, text = _execute(lab, source, ["sipsak", "-v", "-v", "-E", "tcp", "-s", uri], _ANSWER_SECONDS)
     return Outcome(re.search(r"^SIP/2\.0 [2-6]\d\d ", text, re.MULTILINE) is not None, text)
 
 

@@ -16,7 +16,7 @@ def test_reaches_without_rules_everybody(lab: Lab, transport: str, family: int) 
 
 def test_flow_is_answered(lab: Lab, transport: str, family: int) -> None:
     flow = lab.phone.flow(transport, family)
-    for _ in range(3):
+    for dummy in range(3):
         flow.send(sip.request().wire)
         assert flow.answer().startswith(b"SIP/2.0 200 OK")
 

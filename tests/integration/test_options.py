@@ -85,7 +85,7 @@ def test_never_dropped_but_not_learned(lab: Lab, transport: str, family: int) ->
 
 def test_observe_drops_nothing_and_records(lab: Lab, transport: str, family: int) -> None:
     lab.blocklist(mode="observe", payloads=["sip:nm@nm"])
-    scanner, odd, nmap, phone = (lab.attacker.address(family) for _ in range(4))
+    scanner, odd, nmap, phone = (lab.attacker.address(family) for dummy in range(4))
     seen = lab.packets("SIPGUARD-UA-HIT", family)
     assert lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, source=scanner)
     counted = lab.packets("SIPGUARD-UA-HIT", family)

@@ -11,7 +11,7 @@ from tests.integration.harness.lab import Lab, UdpFlow
 
 def _talk(flow: UdpFlow, user_agent: str) -> None:
     """Two requests, each with its answer: conntrack calls that established."""
-    for _ in range(2):
+    for dummy in range(2):
         flow.send(sip.request(user_agent).wire)
         assert flow.answer().startswith(b"SIP/2.0 200 OK")
 
@@ -51,7 +51,7 @@ def test_running_attack_cut_by_a_later_signature(lab: Lab, transport: str, famil
 def test_idle_conversation_judged_after_any_number_of_changes(lab: Lab, transport: str, family: int) -> None:
     """Two bits count to three: a conversation that slept through all generations is not taken for one of the newest."""
     lab.blocklist()
-    attacks = [lab.attacker.flow(transport, family) for _ in range(5)]
+    attacks = [lab.attacker.flow(transport, family) for dummy in range(5)]
     for attack in attacks:
         _talk(attack, "evilbot/1.0")
     for number in range(4):
@@ -64,7 +64,7 @@ def test_idle_conversation_judged_after_any_number_of_changes(lab: Lab, transpor
 def test_each_change_judges_again(lab: Lab, transport: str, family: int) -> None:
     bots = [f"evilbot{letter}/1.0" for letter in "abcde"]
     lab.blocklist()
-    attacks = [lab.attacker.flow(transport, family) for _ in bots]
+    attacks = [lab.attacker.flow(transport, family) for dummy in bots]
     call = lab.phone.flow(transport, family)
     for number, bot in enumerate(bots):
         for attack, agent in zip(attacks[number:], bots[number:], strict=True):

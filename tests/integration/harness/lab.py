@@ -85,7 +85,7 @@ class TcpFlow(UdpFlow):
 
     def connected(self, seconds: float = 0) -> bool:
         """Whether the handshake is complete, or becomes so within that time."""
-        _, writable, _ = select.select([], [self._sock], [], seconds)
+        writable = select.select([], [self._sock], [], seconds)[1]
         return bool(writable) and self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
 
     def send(self, *payloads: bytes) -> None:
@@ -218,7 +218,7 @@ class Lab:
         for host in self._hosts:
             for family in (4, 6):
                 probe = host.udp(family)
-                for _ in range(500):
+                for dummy in range(500):
                     with contextlib.suppress(OSError):
                         probe.send(sip.request(method="OPTIONS").wire)
                     if probe.answer(0.01):

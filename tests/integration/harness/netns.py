@@ -46,7 +46,9 @@ read -r _
 
 def run(*argv: str, stdin: str | None = None) -> str:
     """Standard output of `argv`; an AssertionError with its standard error when it fails."""
-    done = subprocess.run(argv, input=stdin, text=True, capture_output=True, env={**os.environ, "LC_ALL": "C"})
+    done = subprocess.run(
+        argv, input=stdin, text=True, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
+    )
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr or done.stdout}\n{stdin or ''}"
     return done.stdout
 
@@ -122,7 +124,7 @@ class Namespace:
 
     def succeeds(self, *argv: str) -> bool:
         """Whether `argv`, run inside, exits with 0."""
-        return subprocess.run(self.argv(*argv), capture_output=True).returncode == 0
+        return subprocess.run(self.argv(*argv), capture_output=True, check=False).returncode == 0
 
     def ip(self, lines: Sequence[str]) -> None:
         """Runs `ip` commands inside, in one batch."""

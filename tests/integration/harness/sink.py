@@ -57,7 +57,7 @@ class Sink:
 
     def _serve(self) -> None:
         while True:
-            ready = [key for key, _ in self._selector.select()]
+            ready = [key for key, dummy in self._selector.select()]
             if any(key.fd == self._wake for key in ready):
                 return
             # Streams first: when a datagram is told of, everything that arrived before it has been told of too.

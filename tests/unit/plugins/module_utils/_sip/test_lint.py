@@ -265,7 +265,7 @@ def test_samples_contain_a_user_agent_of_every_kind() -> None:
     methods = {packet.split(b" ", 1)[0] for _name, packet in MESSAGES}
     assert methods >= {b"REGISTER", b"INVITE", b"OPTIONS", b"BYE", b"ACK", b"SUBSCRIBE", b"SIP/2.0"}
     for name, packet in MESSAGES:
-        head, _, body = packet.partition(b"\r\n\r\n")
+        head, dummy, body = packet.partition(b"\r\n\r\n")
         assert b"\n" not in packet.replace(b"\r\n", b""), name
         assert head.split(b"\r\n")[0].count(b" ") >= 2, name
         assert (b"\r\nContent-Type:" in head) == bool(body), name

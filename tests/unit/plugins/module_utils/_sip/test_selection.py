@@ -50,9 +50,14 @@ def test_select_takes_presets_first_and_keeps_the_order() -> None:
 
 
 def test_select_judges_presets_and_own_entries_together() -> None:
-    found = selected(presets=["hostfirewall"], user_agents=["friendly-scanner/1.0", {"value": "VaxSIP", "match": "prefix"}])
+    found = selected(
+        presets=["hostfirewall"], user_agents=["friendly-scanner/1.0", {"value": "VaxSIP", "match": "prefix"}]
+    )
     assert [one.value for one in found.effective] == ["friendly-scanner", "VaxSIP"]
-    assert found.covered == {"friendly-scanner/1.0": "User-Agent: friendly-scanner", "User-Agent: VaxSIPUserAgent": "VaxSIP"}
+    assert found.covered == {
+        "friendly-scanner/1.0": "User-Agent: friendly-scanner",
+        "User-Agent: VaxSIPUserAgent": "VaxSIP",
+    }
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,9 @@ def test_allow_broad_lets_more_through() -> None:
 
 
 def test_exclude_takes_entries_of_presets_out() -> None:
-    assert chosen(presets=["hostfirewall"], exclude=["vaxsipuseragent"]) == [("friendly-scanner", "prefix", "hostfirewall")]
+    assert chosen(presets=["hostfirewall"], exclude=["vaxsipuseragent"]) == [
+        ("friendly-scanner", "prefix", "hostfirewall")
+    ]
 
 
 def test_exclude_leaves_own_entries_alone() -> None:
