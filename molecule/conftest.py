@@ -270,9 +270,15 @@ def _rules(saved: str) -> str:
 
 
 @pytest.fixture
-def state(host: Host) -> State:
-    """What the host holds now."""
-    return State.of(host)
+def read_state(host: Host) -> Callable[[], State]:
+    """What the host holds at the time of the call."""
+    return lambda: State.of(host)
+
+
+@pytest.fixture
+def state(read_state: Callable[[], State]) -> State:
+    """What the host holds when the test begins."""
+    return read_state()
 
 
 def scratch(name: str) -> Path:

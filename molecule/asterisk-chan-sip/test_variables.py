@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each host follows its own variables (inventory.yml), and its group's where it has none."""
+"""Each host follows its own variables (inventory/hosts.yml), and its group's where it has none."""
 
 from __future__ import annotations
 

@@ -26,27 +26,36 @@ def _addresses(name: str) -> list[str]:
     return sorted({str(entry[4][0]) for entry in found}, key=lambda address: (":" in address, address))
 
 
+def _as_list(value: object) -> list[str]:
+    """The option as Ansible itself would read a list of text. Raises OptionError."""
+    entries = [] if value is None else value.split(",") if isinstance(value, str) else value
+    if not isinstance(entries, list):
+        raise OptionError("sources", value, "a list of addresses, networks, ranges and names would be right")
+    for entry in entries:
+        if not isinstance(entry, str):
+            raise OptionError("sources", entry, "an address, a network, a range or a name, as text, would be right")
+    return [str(entry).strip() for entry in entries]
+
+
 class ActionModule(ActionBase):
     """Run the module with addresses in the place of names."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        sources = arguments.get("sources") or []
         resolved: dict[str, list[str]] = {}
-        if isinstance(sources, list):
-            try:
-                for source in sources:
-                    if isinstance(source, str) and is_name(source.strip()):
-                        resolved[source] = _addresses(source.strip())
-            except OptionError as error:
-                return {**result, "failed": True, "msg": str(error)}
-            arguments["sources"] = [address for source in sources for address in resolved.get(source, [source])]
+        try:
+            sources = _as_list(arguments.get("sources"))
+            for source in sources:
+                if is_name(source):
+                    resolved[source] = _addresses(source)
+        except OptionError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        arguments["sources"] = [address for source in sources for address in resolved.get(source, [source])]
         for name, addresses in resolved.items():
-            Display().warning(
-                f"sip_trust: {name} is trusted as {', '.join(addresses)}; run again when its addresses change"
-            )
-        result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
+            addresses_text = ", ".join(addresses)
+            Display().warning(f"sip_trust: {name} is trusted as {addresses_text}; run again when its addresses change")
+        result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
         if resolved:
             result["resolved"] = resolved
         return result

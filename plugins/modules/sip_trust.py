@@ -109,7 +109,7 @@ from ..module_utils._netfilter.engine import DEFAULT_LOCK_TIMEOUT
 from ..module_utils._netfilter.lock import exclusive
 from ..module_utils._netfilter.names import FAMILIES
 from ..module_utils._netfilter.persist import Store
-from ..module_utils._netfilter.runner import HostRunner
+from ..module_utils._netfilter.runner import runner_for
 from ..module_utils._sip.addresses import parse_networks
 from ..module_utils._sip.errors import SipguardError
 
@@ -135,7 +135,12 @@ def main() -> None:
         wanted = trust.wanted_members(networks if present else [], families)
         with exclusive(DEFAULT_LOCK_TIMEOUT, not module.check_mode):
             outcome = trust.converge(
-                HostRunner(), Store(), wanted, present=present, persist=options["persist"], check=module.check_mode
+                runner_for(module.check_mode),
+                Store(),
+                wanted,
+                present=present,
+                persist=options["persist"],
+                check=module.check_mode,
             )
     except SipguardError as error:
         module.fail_json(msg=str(error))

@@ -168,7 +168,7 @@ from ..module_utils._netfilter.engine import Engine, with_member
 from ..module_utils._netfilter.lock import exclusive
 from ..module_utils._netfilter.names import CHAIN_UA
 from ..module_utils._netfilter.options import ARGUMENTS, read_common
-from ..module_utils._netfilter.runner import HostRunner
+from ..module_utils._netfilter.runner import runner_for
 from ..module_utils._sip.errors import SipguardError
 from ..module_utils._sip.selection import select
 
@@ -195,11 +195,11 @@ def main() -> None:
     try:
         common = read_common(options)
         chosen = select(options)
-        engine = Engine(HostRunner(), options["backend"], options["lock_timeout"])
+        engine = Engine(runner_for(module.check_mode), options["backend"], options["lock_timeout"])
         wanted = user_agents.read_options(options, chosen.effective)
         members = {family: user_agents.member(common, wanted, family) for family in common.families if common.present}
         with exclusive(options["lock_timeout"], not module.check_mode):
-            snapshot = engine.snapshot()
+            snapshot = engine.snapshot(members.values())
             targets = with_member(engine, snapshot, CHAIN_UA, members, common)
             outcome = engine.converge(targets, snapshot, persist=options["persist"], check=module.check_mode)
     except SipguardError as error:

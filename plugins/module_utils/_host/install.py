@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -35,7 +36,7 @@ _COMMAND_TEXT = """\
 import sys
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, "/usr/local/lib")
+sys.path.append("/usr/local/lib")
 from sipguard._host.cli import main
 
 sys.exit(main())
@@ -56,7 +57,8 @@ Conflicts=shutdown.target
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=/usr/local/sbin/sipguard restore
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
+# CAP_SYS_MODULE: iptables-legacy loads the modules of its tables by itself.
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_MODULE
 NoNewPrivileges=yes
 
 [Install]
@@ -115,24 +117,27 @@ class Installation:
         tree = link.resolve()
         there = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
         return there == set(self._sources) and all(
-            (tree / path).read_text(encoding="utf-8") == text for path, text in self._sources.items()
+            (tree / path).read_bytes() == text.encode() for path, text in self._sources.items()
         )
 
     def _listing(self) -> list[str]:
+        """What of ours is on the host, one line each; lines that are not in ``_complete`` have to be changed."""
         listing = []
         library = self._at(LIBRARY)
-        if library.is_symlink() or library.exists():
-            state = self.version if self._library_is_right() else "another version"
-            listing.append(f"{LIBRARY} ({state})")
+        if library.exists() and not library.is_symlink():
+            raise SipguardError(f"{library} is a directory that sipguard did not make; move it away and run again")
+        current = library.resolve() if library.is_symlink() else None
+        if current is not None:
+            listing.append(f"{LIBRARY} ({self.version if self._library_is_right() else 'another version'})")
         for path, (text, mode) in self._wanted().items():
             file = self._at(path)
             if file.exists():
-                right = file.read_text(encoding="utf-8") == text and file.stat().st_mode & 0o7777 == mode
+                right = file.read_bytes() == text.encode() and file.stat().st_mode & 0o7777 == mode
                 listing.append(path if right else f"{path} (edited)")
         wanted = self._at(WANTED)
         if wanted.is_symlink():
             listing.append(WANTED if str(wanted.readlink()) == UNIT else f"{WANTED} (edited)")
-        return listing
+        return listing + [f"{tree} (left over)" for tree in self._trees() if tree != current]
 
     def _complete(self) -> list[str]:
         return [f"{LIBRARY} ({self.version})", *self._wanted(), WANTED]
@@ -142,7 +147,11 @@ class Installation:
         before, after = self._listing(), self._complete()
         if before != after and not check:
             try:
-                self._install_library()
+                if not self._library_is_right():
+                    self._install_library()
+                for old in self._trees():
+                    if old != self._at(LIBRARY).resolve():
+                        shutil.rmtree(old)
                 for path, (text, mode) in self._wanted().items():
                     self._replace(path, text, mode)
                 wanted = self._at(WANTED)
@@ -157,10 +166,13 @@ class Installation:
         """Take everything away again."""
         before = self._listing()
         if before and not check:
-            for path in (WANTED, UNIT, COMMAND, LIBRARY):
-                self._at(path).unlink(missing_ok=True)
-            for tree in self._trees():
-                shutil.rmtree(tree)
+            try:
+                for path in (WANTED, UNIT, COMMAND, LIBRARY):
+                    self._at(path).unlink(missing_ok=True)
+                for tree in self._trees():
+                    shutil.rmtree(tree)
+            except OSError as error:
+                raise SipguardError(f"cannot remove sipguard from this host: {error}") from error
             self._reload_units()
         return self._report(before, [])
 
@@ -173,25 +185,29 @@ class Installation:
         )
 
     def _trees(self) -> list[pathlib.Path]:
+        """Directories of this package in any version, whole or not; somebody else's may have a similar name."""
         link = self._at(LIBRARY)
-        return [path for path in link.parent.glob(f"{link.name}-*") if path.is_dir() and not path.is_symlink()]
+        name = re.compile(re.escape(link.name) + r"-[0-9a-f]{12}(\.new)?")
+        return [
+            path for path in sorted(link.parent.glob(f"{link.name}-*")) if name.fullmatch(path.name) and path.is_dir()
+        ]
 
     def _install_library(self) -> None:
         link = self._at(LIBRARY)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        tree = pathlib.Path(tempfile.mkdtemp(prefix=f"{link.name}-{self.version}-", dir=link.parent))
-        tree.chmod(0o755)
+        tree = link.with_name(f"{link.name}-{self.version}")
+        fresh = tree.with_name(f"{tree.name}.new")
+        for unfinished in (fresh, tree):
+            if unfinished.is_dir():
+                shutil.rmtree(unfinished)
         for path, text in self._sources.items():
-            file = tree / path
-            file.parent.mkdir(mode=0o755, exist_ok=True)
+            file = fresh / path
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
             file.chmod(0o644)
-        if link.exists() and not link.is_symlink():
-            raise SipguardError(f"{link} is a directory that sipguard did not make; move it away and run again")
+        for directory in (fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
+            directory.chmod(0o755)  # whatever the umask
+        fresh.replace(tree)
         self._link(link, tree.name)
-        for old in self._trees():
-            if old != tree:
-                shutil.rmtree(old)
 
     @staticmethod
     def _link(link: pathlib.Path, target: str) -> None:

@@ -27,6 +27,7 @@ _COUNTED = re.compile(r"\[(\d+):\d+\] (-A .*)")
 _SETS = (TRUSTED, OFFENDERS, OBSERVED, BANNED, BLOCKED)
 _TOP = 5
 PROTECTED, OBSERVING, UNPROTECTED = "protected", "observing", "unprotected"
+UNMANAGED = "not managed"  # left out of "families", or nothing was ever set up
 
 
 def status(runner: Runner, store: Store) -> tuple[dict[str, Any], str, int]:
@@ -36,7 +37,7 @@ def status(runner: Runner, store: Store) -> tuple[dict[str, Any], str, int]:
     engine = Engine(runner, backends.pop() if len(backends) == 1 else "auto")
     headers = sets.read_headers(runner)
     families = {family.name: _family_status(engine, files[family], family) for family in engine.families}
-    states = {found["state"] for found in families.values()}
+    states = {found["state"] for found in families.values()} - {UNMANAGED}
     report = {
         "protected": states == {PROTECTED},
         "observing": OBSERVING in states and states <= {PROTECTED, OBSERVING},
@@ -62,8 +63,8 @@ def _family_status(
     done = engine.runner.run(argv)
     if done.returncode != 0:
         raise explain(argv, done)
-    counted = [found.groups() for line in done.stdout.splitlines() if (found := _COUNTED.match(line))]
-    live = parse_save("\n".join(_COUNTED.sub(r"\2", line) for line in done.stdout.splitlines()))
+    counted = [found.groups() for line in done.stdout.split("\n") if (found := _COUNTED.match(line))]
+    live = parse_save("\n".join(_COUNTED.sub(r"\2", line) for line in done.stdout.split("\n")))
     policy = _policy(family, live)
     stopped = observed = 0
     signatures: dict[str, int] = {}
@@ -101,7 +102,7 @@ def _state(live: Ruleset, on_disk: tuple[Ruleset, str] | SipguardError | None, f
     """Whether the live rules are whole, stop anything at all, and are those of the next boot."""
     policy = _policy(family, live)
     if not policy.members and not policy.drops:
-        return UNPROTECTED
+        return UNMANAGED if on_disk is None else UNPROTECTED
     tables = {name: live.own_chains(name) for name in HOOKS if live.own_chains(name)}
     generation = read_policy(family, tables, policy.table)[1] or generations(policy.mask)[0]
     expected = assemble(policy, generation)

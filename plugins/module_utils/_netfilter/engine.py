@@ -78,15 +78,19 @@ class Engine:
         self.store = store or Store()
         self._lock_timeout = lock_timeout
 
-    def snapshot(self) -> Snapshot:
-        """Read everything there is. Raises SipguardError when it cannot be read."""
+    def snapshot(self, expected: Iterable[Member] = ()) -> Snapshot:
+        """Read everything there is. ``expected`` are members that are most likely in it, which saves reading them anew.
+
+        Raises SipguardError when it cannot be read.
+        """
+        known = {rule.render(): rule for member in expected for rules in member.chains.values() for rule in rules}
         rulesets = {}
         for family in self.families:
             argv = [self.backend.command(family, "save")]
             done = self.runner.run(argv)
             if done.returncode != 0:
                 raise self._explain(argv, done)
-            rulesets[family] = parse_save(done.stdout)
+            rulesets[family] = parse_save(done.stdout, known)
         headers = sets.read_headers(self.runner)
         return Snapshot(rulesets, headers, read_other(self.runner, self.backend, self.families))
 

@@ -13,9 +13,9 @@ __all__ = [
     "MULTIPORT_SLOTS",
     "comment",
     "connmark",
-    "handshake_done",
     "in_set",
     "interface",
+    "learn",
     "packet_mark",
     "ports",
     "protocol",
@@ -56,19 +56,18 @@ def in_set(name: str, negated: bool = False) -> Match:
 def string(pattern: bytes, ignore_case: bool = False, negated: bool = False) -> Match:
     """``pattern`` stands somewhere in the packet (1 to 128 bytes).
 
-    Boyer-Moore: it cannot find a pattern that lies across two fragments of a socket buffer (kernel: lib/ts_bm.c), which
-    for a UDP datagram that conntrack put together from IP fragments means the fragment boundary; kmp can, at twice the cost.
+    Knuth-Morris-Pratt: Boyer-Moore is faster, but does not find a pattern that lies across the border of two IP fragments
+    (kernel: lib/ts_bm.c), and where the borders are is the sender's choice. Admitted conversations are not searched anyway.
     """
-    options = [_pattern(pattern, negated), Option("--algo", ("bm",))]
+    options = [_pattern(pattern, negated), Option("--algo", ("kmp",))]
     if ignore_case:
         options.append(Option("--icase"))
     return Match("string", tuple(options))
 
 
 def _pattern(pattern: bytes, negated: bool) -> Option:
-    # libxt_string lists a pattern as text when every byte is printable, and when it does not end in a backslash;
-    # a backslash elsewhere is listed differently by different releases, so it is sent and compared as hex only.
-    printable = all(0x20 <= byte < 0x7F for byte in pattern) and b"\\" not in pattern
+    # As libxt_string lists it (is_hex_string() in libxt_string.c): as text when every byte is printable, and the last is no backslash.
+    printable = all(0x20 <= byte < 0x7F for byte in pattern) and not pattern.endswith(b"\\")
     if printable:
         return Option("--string", (pattern.decode("ascii"),), negated)
     return Option("--hex-string", (f"|{pattern.hex()}|",), negated)
@@ -82,12 +81,15 @@ def packet_mark(value: int, mask: int) -> Match:
     return Match("mark", (Option("--mark", (f"0x{value:x}/0x{mask:x}",)),))
 
 
-def handshake_done(negated: bool = False) -> Match:
-    """The TCP connection was really set up: whoever sends has seen our answer.
+def learn(chain: str, transport: str, set_name: str, seconds: int) -> Rule:
+    """Put the packet's source into a set for some time; a TCP source only when its connection was really set up.
 
-    A lone segment with a forged source is tracked as well (nf_conntrack_tcp_loose), but is never "assured".
+    A lone segment with a forged source may be tracked (nf_conntrack_tcp_loose), but is never "assured". It has to be this way
+    round: a packet that conntrack calls invalid matches no conntrack option at all, negated or not (net/netfilter/xt_conntrack.c).
     """
-    return Match("conntrack", (Option("--ctstatus", ("ASSURED",), negated),))
+    proven = (Match("conntrack", (Option("--ctstatus", ("ASSURED",)),)),) if transport == "tcp" else ()
+    options = (Option("--add-set", (set_name, "src")), Option("--exist"), Option("--timeout", (str(seconds),)))
+    return Rule(chain, proven, "SET", options, (protocol(transport),))
 
 
 def comment(text: str) -> Match:
@@ -99,7 +101,8 @@ def comment(text: str) -> Match:
 def starts_with(family: Family, transport: str, text: bytes) -> Match:
     """The payload begins with these bytes (a multiple of four), whatever options the IPv4 or TCP header has.
 
-    u32 walks from the network header. An IPv6 packet with extension headers does not match.
+    u32 walks from the network header. An IPv6 packet with extension headers does not match: its payload is somewhere else,
+    and what stands at the usual place is the sender's choice.
     """
     words = [text[index : index + 4] for index in range(0, len(text), 4)]
     if family.version == 4:
@@ -108,9 +111,11 @@ def starts_with(family: Family, transport: str, text: bytes) -> Match:
         head = head.rsplit("@", 1)[0] + "@"
         tests = [f"{head}0x{base + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
     elif transport == "udp":
-        tests = [f"0x{48 + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
+        tests = ["0x4>>0x8&0xff=0x11"]
+        tests += [f"0x{48 + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
     else:  # the TCP header's length is in the top four bits of its byte 12
-        tests = [f"0x34>>0x1a&0x3c@0x{40 + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
+        tests = ["0x4>>0x8&0xff=0x6"]
+        tests += [f"0x34>>0x1a&0x3c@0x{40 + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
     return Match("u32", (Option("--u32", ("&&".join(tests),)),))
 
 

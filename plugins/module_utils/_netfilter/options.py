@@ -111,7 +111,7 @@ def _ports(entries: Sequence[object]) -> list[str]:
 def _interfaces(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         # IFNAMSIZ is 16 with the final zero; a trailing + stands for any ending (iptables(8)).
-        if not re.fullmatch(r"[A-Za-z0-9_.:@-]{1,15}\+?", name) or len(name) > 15:
+        if not re.fullmatch(r"[A-Za-z0-9_.:@][A-Za-z0-9_.:@-]{0,14}\+?", name) or len(name) > 15:
             raise OptionError(
                 "interfaces", name, "the name of a network interface, such as eth0 or wg+, would be right"
             )

@@ -44,6 +44,8 @@ class FamilyPlan:
     scripts: list[TableScript]
     before: str
     after: str
+    # Everybody else's rules, as they stand.
+    foreign: list[str] = field(default_factory=list)
     sets_before: list[str] = field(default_factory=list)
     sets_after: list[str] = field(default_factory=list)
     # Bits to clear in the marks of conversations: (mask, value), value None for all. Before the rules come, and after they have gone.
@@ -126,6 +128,13 @@ def plan_family(backend: Backend, live: Ruleset, target: Policy) -> FamilyPlan:
     policy, generation = read_policy(target.family, own, target.table)
     wanted_generation = choose_generation(own, target)
     wanted = assemble(target, wanted_generation)
+    for name in live.unreadable:
+        if name in wanted:
+            raise SipguardError(
+                f"table {name} of {target.family.name} holds rules that were written with nft, so that iptables cannot show it: see "
+                f"'nft list table {'ip' if target.family.version == 4 else 'ip6'} {name}' and move them to a table of their own"
+                + (", or use table 'mangle'" if name == "filter" else "")
+            )
     scripts = []
     for name in HOOKS:
         table = live.table(name)
@@ -136,7 +145,8 @@ def plan_family(backend: Backend, live: Ruleset, target: Policy) -> FamilyPlan:
     scripts.sort(key=lambda script: script.table not in wanted)
     before = render_chains(own, {name: live.table(name).hooked() for name in HOOKS})
     after = render_chains(wanted) if scripts else before
-    plan = FamilyPlan(target.family, target, wanted_generation, wanted, scripts, before, after)
+    foreign = [line for table in live.tables.values() for line in table.foreign]
+    plan = FamilyPlan(target.family, target, wanted_generation, wanted, scripts, before, after, foreign)
     judges, judged = _judges(target), generation != 0
     if judges and not judged:
         plan.clear_before = (target.mask, None)  # left over from rules that are no longer there
@@ -147,6 +157,14 @@ def plan_family(backend: Backend, live: Ruleset, target: Policy) -> FamilyPlan:
     elif judged and not judges:
         plan.clear_after = (policy.mask, None)
     return plan
+
+
+def _refuse_foreign_use(name: str, family_plan: FamilyPlan) -> None:
+    for line in family_plan.foreign:
+        if f" {name} " in line:
+            raise SipguardError(
+                f"the set {name} cannot be removed: this rule, which is not ours, looks into it: {line}; remove that rule first"
+            )
 
 
 def _judges(policy: Policy) -> bool:
@@ -178,6 +196,8 @@ def plan_sets(plan: Plan, headers: Mapping[str, SetHeader]) -> None:
             name = base + suffix
             if name in headers and name not in needed and (base in LEARNED or headers[name].entries == 0):
                 unneeded.append(name)
+        for name in unneeded:
+            _refuse_foreign_use(name, family_plan)
         plan.destroy_sets += unneeded
         family_plan.sets_before = [name for name in (*needed, *unneeded) if name in headers]
         family_plan.sets_after = list(needed)

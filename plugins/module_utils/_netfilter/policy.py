@@ -33,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from .._sip.errors import SipguardError
 from . import matches as m
 from .names import (
     ADMISSION_MASK,
@@ -88,9 +89,12 @@ class Selector:
         """The inverse of ``rule``: None for anything this class did not write."""
         multiport = rule.match("multiport")
         values = {option.name: option.values for option in rule.header}
-        if multiport is None or "-p" not in values:
+        if multiport is None:
             return None
-        selector = cls(values["-p"][0], multiport.options[0].values[0], values.get("-i", ("",))[0])
+        try:
+            selector = cls(values["-p"][0], multiport.options[0].values[0], values.get("-i", ("",))[0])
+        except (IndexError, KeyError):
+            return None
         written = selector.rule(rule.chain)
         return selector if (written.header, written.matches[0]) == (rule.header, rule.matches[0]) else None
 
@@ -176,6 +180,10 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
     """
     if not policy.members and not policy.drops:
         return {}
+    for member in policy.members.values():
+        if any(rule.target == "ACCEPT" for rules in member.chains.values() for rule in rules):
+            # It would end the packet's way before the other members have seen it.
+            raise SipguardError(f"a rule of {member.slot} accepts; what a member lets through, it has to return")
     trusted = m.in_set(policy.set_name(TRUSTED))
     everyone = _selectors(policy, RATE_SLOTS + GATE_SLOTS)
     raw: dict[str, tuple[Rule, ...]] = {CHAIN_PRE: ()}
@@ -253,10 +261,14 @@ def _read_generation(main: Iterable[Rule]) -> tuple[int, int]:
     """Generation and mask that SIPGUARD lets pass; generation 0 where it has no such rule, or not one of ours."""
     for rule in main:
         mark = rule.match("connmark")
-        if mark is not None and rule.target == "RETURN":
-            parts = [int(part, 16) for part in mark.options[0].values[0].split("/")]
-            if len(parts) == 2 and parts[0] in generations(parts[1]):
-                return parts[0], parts[1]
+        if mark is None or rule.target != "RETURN":
+            continue
+        try:
+            value, mask = (int(part, 16) for part in mark.options[0].values[0].split("/"))
+        except (IndexError, ValueError):
+            continue
+        if mask and value in generations(mask):
+            return value, mask
     return 0, ADMISSION_MASK
 
 

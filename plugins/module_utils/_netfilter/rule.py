@@ -68,9 +68,17 @@ class Rule:
     target_options: tuple[Option, ...] = ()
     header: tuple[Option, ...] = ()
     goto: bool = False
+    # The whole line of a rule that is none of ours, although it stands in a chain of ours: to be shown, and replaced.
+    unread: str = ""
 
     def render(self) -> str:
         """The rule as iptables-save prints it (without counters)."""
+        return self._text
+
+    @functools.cached_property
+    def _text(self) -> str:
+        if self.unread:
+            return self.unread
         words = ["-A", self.chain]
         words += [option.render() for option in self.header]
         words += [match.render() for match in self.matches]
@@ -87,7 +95,9 @@ class Rule:
         """Names of the sets it looks into or adds to."""
         options = [option for match in self.matches if match.name == "set" for option in match.options]
         names = ("--match-set", "--add-set", "--del-set")
-        return [option.values[0] for option in (*options, *self.target_options) if option.name in names]
+        return [
+            option.values[0] for option in (*options, *self.target_options) if option.name in names and option.values
+        ]
 
     def moved_to(self, chain: str) -> Rule:
         return replace(self, chain=chain)
@@ -130,8 +140,18 @@ def _canonical(match: Match) -> Match:
 def parse_rule(line: str) -> Rule:
     """Read one ``-A CHAIN ...`` line of iptables-save.
 
-    Raises SipguardError for a line that is none.
+    A line that cannot be read comes back as a rule with ``unread``. Raises SipguardError for a line that is no rule.
     """
+    try:
+        return _read(line)
+    except (SipguardError, IndexError):
+        words = line.split(" ", 2)
+        if len(words) < 2 or words[0] != "-A":
+            raise SipguardError(f"not a rule of iptables-save: {line!r}") from None
+        return Rule(words[1], unread=line)
+
+
+def _read(line: str) -> Rule:
     words = _tokens(line)
     if len(words) < 2 or words[0][0] != "-A":
         raise SipguardError(f"not a rule of iptables-save: {line!r}")
@@ -153,7 +173,9 @@ def parse_rule(line: str) -> Rule:
         if quoted or not word.startswith("-"):
             raise SipguardError(f"cannot read {word!r} in this line of iptables-save: {line!r}")
         values: list[str] = []
-        while position < len(words) and (words[position][1] or not _is_option(words[position][0])):
+        while position < len(words) and (
+            words[position][1] or (word in _HEADER and not values) or not _is_option(words[position][0])
+        ):
             values.append(words[position][0])
             position += 1
         if word == "-m":

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,9 @@ from .names import CHAIN_MAIN, CHAIN_PRE, HARMLESS_BEFORE_HOOK, is_own_chain
 from .rule import Rule, parse_rule
 
 __all__ = ["HOOKS", "Chains", "Hook", "Ruleset", "Table", "parse_save", "render_chains"]
+
+# iptables-nft-save says so in a comment, and leaves the table out (iptables/nft.c).
+_INCOMPATIBLE = re.compile(r"# Table [`']([^`']+)' is incompatible")
 
 # Our chains of one table: name -> rules in order.
 Chains = Mapping[str, "tuple[Rule, ...]"]
@@ -65,6 +69,8 @@ class Ruleset:
     """All tables of one family."""
 
     tables: dict[str, Table] = field(default_factory=dict)
+    # Tables that iptables-nft cannot show, because somebody wrote to them with nft.
+    unreadable: list[str] = field(default_factory=list)
 
     def table(self, name: str) -> Table:
         return self.tables.get(name) or Table(name)
@@ -78,16 +84,19 @@ def _is_harmless(line: str) -> bool:
     return target.startswith(HARMLESS_BEFORE_HOOK)
 
 
-def parse_save(text: str) -> Ruleset:
+def parse_save(text: str, known: Mapping[str, Rule] | None = None) -> Ruleset:
     """Read the output of iptables-save or ip6tables-save (or one of our own files, whose hooks are written ``-I``).
 
-    Raises SipguardError when one of our own chains holds a line that cannot be read.
+    ``known`` are rules by their line that need not be read anew. Raises SipguardError when the text is no such output.
     """
     ruleset = Ruleset()
     table: Table | None = None
     rules: dict[str, list[Rule]] = {}
-    for raw in text.splitlines():
+    for raw in text.split("\n"):
         line = raw.strip()
+        incompatible = _INCOMPATIBLE.match(line)
+        if incompatible:
+            ruleset.unreadable.append(incompatible[1])
         if not line or line.startswith("#"):
             continue
         if line.startswith("*"):
@@ -105,16 +114,16 @@ def parse_save(text: str) -> Ruleset:
             if is_own_chain(name):
                 rules.setdefault(name, [])
         else:
-            _add_rule(table, rules, line)
+            _add_rule(table, rules, line, known or {})
     if table is not None:
         raise SipguardError(f"the rules of table {table.name} end in the middle: there is no COMMIT")
     return ruleset
 
 
-def _add_rule(table: Table, rules: dict[str, list[Rule]], line: str) -> None:
+def _add_rule(table: Table, rules: dict[str, list[Rule]], line: str, known: Mapping[str, Rule]) -> None:
     words = line.split(" ", 2)
     if len(words) > 1 and is_own_chain(words[1]) and words[0] == "-A":
-        rules.setdefault(words[1], []).append(parse_rule(line))
+        rules.setdefault(words[1], []).append(known.get(line) or parse_rule(line))
         return
     hook = HOOKS.get(table.name)
     if hook is not None and line in (hook.render("-A"), hook.render("-I")):

@@ -14,13 +14,25 @@ from typing import Protocol
 
 from .._sip.errors import SipguardError
 
-__all__ = ["NO_RIGHTS", "CommandError", "Completed", "HostRunner", "Runner", "explain"]
+__all__ = [
+    "NEEDED",
+    "NO_RIGHTS",
+    "CommandError",
+    "Completed",
+    "FreshHost",
+    "HostRunner",
+    "Runner",
+    "explain",
+    "runner_for",
+]
 
+# The commands without which nothing can be done.
+NEEDED = ("iptables", "ip6tables", "ipset")
 # A non-interactive PATH often lacks these.
 _EXTRA_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
 
 
-NO_RIGHTS = "netfilter cannot be changed without root (or CAP_NET_ADMIN, in a container); use 'become: true'"
+NO_RIGHTS = "netfilter cannot be changed without root (or CAP_NET_ADMIN, in a container); become root ('become: true' in a play)"
 _NO_RIGHTS = ("you must be root", "Permission denied", "Operation not permitted")
 
 
@@ -56,6 +68,22 @@ def explain(argv: Sequence[str], completed: Completed) -> SipguardError:
     if any(words in said for words in _NO_RIGHTS):
         return SipguardError(NO_RIGHTS)
     return CommandError(argv, completed)
+
+
+class FreshHost:
+    """A host on which nothing is installed yet, as check mode sees it: every command is there, and shows nothing."""
+
+    def which(self, command: str) -> str | None:
+        return command
+
+    def run(self, argv: Sequence[str], stdin: str = "") -> Completed:
+        return Completed(0, "nf_tables" if "--version" in argv else "", "")
+
+
+def runner_for(check: bool) -> Runner:
+    """The host; in check mode, while iptables or ipset are still to be installed, what it will be like then."""
+    host = HostRunner()
+    return FreshHost() if check and not all(host.which(command) for command in NEEDED) else host
 
 
 class HostRunner:

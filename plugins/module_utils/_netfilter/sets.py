@@ -108,7 +108,7 @@ def parse_terse(text: str) -> dict[str, SetHeader]:
     """Read ``ipset list -terse``."""
     found: dict[str, SetHeader] = {}
     for block in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
         if "Name" not in fields:
             continue
         words = fields.get("Header", "").split()
@@ -148,7 +148,7 @@ def read_members(runner: Runner, name: str) -> dict[str, int]:
     if done.returncode != 0:
         raise explain(argv, done)
     members: dict[str, int] = {}
-    for line in done.stdout.splitlines():
+    for line in done.stdout.split("\n"):
         words = line.split()
         if words[:2] == ["add", name]:
             members[words[2]] = int(words[words.index("timeout") + 1]) if "timeout" in words else 0

@@ -20,13 +20,14 @@ __all__ = ["Members", "converge", "read_file", "read_live", "require", "wanted_m
 # Networks of one family as ipset prints them, sorted.
 Members = Mapping[Family, Sequence[str]]
 
+_END = "# end\n"
 _HEAD = "# Written by sipguard.pbx for the next boot (sipguard restore). Changes made here are overwritten.\n"
 
 
 def wanted_members(networks: Sequence[Network], families: Sequence[Family]) -> Members:
     """What the sets are to hold: as few networks as possible, none for a family that is not wanted."""
     return {
-        family: [sets.member_text(network) for network in collapse(networks, family.version)]
+        family: [sets.member_text(network) for network in collapse(networks, family.version, "sources")]
         if family in families
         else []
         for family in FAMILIES
@@ -57,7 +58,7 @@ def read_live(runner: Runner, headers: Mapping[str, sets.SetHeader]) -> Members:
 
 def _file_text(members: Members) -> str | None:
     lines = [f"add {TRUSTED}{family.suffix} {member}\n" for family in FAMILIES for member in members[family]]
-    return _HEAD + "".join(lines) if lines else None
+    return _HEAD + "".join(lines) + _END if lines else None
 
 
 def read_file(store: Store) -> Members | None:
@@ -66,6 +67,8 @@ def read_file(store: Store) -> Members | None:
     if text is None:
         return None
     networks: list[Network] = []
+    if not text.endswith(_END):
+        raise SipguardError(f"the file {SETS_FILE} for the next boot is damaged: its end is missing")
     for line in text.splitlines():
         words = line.split()
         if not words or words[0].startswith("#"):
@@ -93,7 +96,7 @@ def converge(runner: Runner, store: Store, wanted: Members, *, present: bool, pe
                 f"the set {name} exists, but as {header.type}; remove it with 'ipset destroy {name}' and run again"
             )
         if not present and header is not None and header.references == 0:
-            script += f"destroy {name}\n"
+            script += f"destroy {name}\n" + sets.leftover_script(target, headers)
         elif set(live[family]) != set(wanted[family]) or (present and header is None):
             script += sets.fill_script(target, wanted[family], headers)
         else:

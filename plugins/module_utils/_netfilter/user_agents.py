@@ -10,15 +10,15 @@
                             payload signatures -> HIT
     SIPGUARD-UA-HEADER      signatures of the header in its usual spelling -> HIT
                             the header is spelled oddly -> SIPGUARD-UA-ODD
-    SIPGUARD-UA-ODD         the same signatures wherever a value can begin -> HIT
-    SIPGUARD-UA-HIT         never to be learned, or TCP without a handshake -> STOP; learn the source; -> STOP
+    SIPGUARD-UA-ODD         the same signatures behind each odd spelling, whatever ends the lines -> HIT
+    SIPGUARD-UA-HIT         never to be learned -> STOP; learn the source (TCP: after a handshake only); -> STOP
                             (observe: note the source, mark, return)
     SIPGUARD-UA-STOP        DROP or REJECT
 
 The kernel searches bytes, it does not parse: RFC 3261 section 7.3.1 lets a header's name be written in any case and its
 colon stand among blanks, tabs and folded lines. Distinctive words are therefore looked for anywhere in a packet that has
-the header. What is only meant at the beginning of the header's value is looked for there; and, when the header is spelled
-in any other way than usual, wherever a value can begin in the packet, because white space has no end of variants.
+the header. What is only meant at the beginning of its value is tried there, and behind every spelling in ODD_SPELLINGS:
+wherever else it stands in a packet, it may be anybody's subject line.
 """
 
 from __future__ import annotations
@@ -36,17 +36,16 @@ from .options import Common, verdict
 from .policy import HEADERS_END, REQUEST_LINE_END, Member
 from .rule import Match, Option, Rule
 
-__all__ = ["ODD_AFTER", "ODD_BEFORE", "UserAgentPolicy", "member", "read_options"]
+__all__ = ["ODD_SPELLINGS", "UserAgentPolicy", "member", "read_options"]
 
 HEADER_CHAIN = CHAIN_UA + "-HEADER"
 ODD_CHAIN = CHAIN_UA + "-ODD"
 HIT_CHAIN = CHAIN_UA + "-HIT"
 STOP_CHAIN = CHAIN_UA + "-STOP"
 
-# Where a header is spelled oddly, its value still begins behind one of these ...
-ODD_BEFORE = (b" ", b"\t", b":")
-# ... and an exact one ends before one of these: Asterisk takes a bare LF (chan_sip, PJSIP) or CR (PJSIP) for the end of a line too.
-ODD_AFTER = (b"\r", b"\n")
+# What may stand between the header's name and its value instead of ": ". The last one is the usual spelling, for headers whose
+# lines do not end in CRLF: Asterisk takes a bare LF (chan_sip, PJSIP) or CR (PJSIP) for the end of a line too.
+ODD_SPELLINGS = (b":", b":\t", b":  ", b" : ", b" :", b":\r\n ", b": \r\n ", b": ")
 # A header in its usual spelling whose value begins with more white space.
 _ODD_AFTER_USUAL = tuple(HEADER + more for more in (b" ", b"\t", b"\r\n ", b"\r\n\t"))
 _EMPTY = (ANCHOR + b":\r\n", ANCHOR + b": \r\n")
@@ -77,7 +76,7 @@ def read_options(options: Mapping[str, Any], signatures: Sequence[Signature]) ->
         options["no_user_agent"],
         options["missing_user_agent"],
         options["learn_for"],
-        [network for version in (4, 6) for network in collapse(never, version)],
+        [network for version in (4, 6) for network in collapse(never, version, "never")],
     )
 
 
@@ -141,10 +140,14 @@ def _odd(wanted: UserAgentPolicy) -> list[Rule]:
         if signature.match in (PAYLOAD, ANYWHERE):
             continue
         value = signature.value.encode("utf-8")
-        for before in ODD_BEFORE:
-            for after in ODD_AFTER if signature.match == EXACT else (b"",):
-                pattern = m.string(before + value + after, wanted.ignore_case)
-                rules.append(_to_hit(ODD_CHAIN, (pattern,), f"{signature.match} {signature.value}"))
+        ending = b"\r" if signature.match == EXACT else b""
+        patterns = [ANCHOR + spelling + value + ending for spelling in ODD_SPELLINGS]
+        if signature.match == EXACT:
+            patterns.append(ANCHOR + b": " + value + b"\n")
+        for pattern in patterns:
+            # The limit of xt_string; a value this long is not what anybody spells oddly.
+            match = m.string(pattern[: m.MAX_PATTERN], wanted.ignore_case)
+            rules.append(_to_hit(ODD_CHAIN, (match,), f"{signature.match} {signature.value}"))
     return rules
 
 
@@ -160,11 +163,9 @@ def _hit(common: Common, wanted: UserAgentPolicy, family: Family) -> list[Rule]:
     if wanted.learn_for:
         nets = [network for network in wanted.never if network.version == family.version]
         rules += [Rule(HIT_CHAIN, (), STOP_CHAIN, header=(m.source(str(net)),), goto=True) for net in nets]
-        if any(selector.protocol == "tcp" for selector in common.selectors):
-            unproven = (m.handshake_done(negated=True),)
-            rules.append(Rule(HIT_CHAIN, unproven, STOP_CHAIN, header=(m.protocol("tcp"),), goto=True))
-        learned = (OFFENDERS + family.suffix, "src")
-        timeout = Option("--timeout", (str(wanted.learn_for),))
-        rules.append(Rule(HIT_CHAIN, (), "SET", (Option("--add-set", learned), Option("--exist"), timeout)))
+        transports = dict.fromkeys(selector.protocol for selector in common.selectors)
+        rules += [
+            m.learn(HIT_CHAIN, transport, OFFENDERS + family.suffix, wanted.learn_for) for transport in transports
+        ]
     rules.append(Rule(HIT_CHAIN, (), STOP_CHAIN, goto=True))
     return rules

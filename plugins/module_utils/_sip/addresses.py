@@ -19,6 +19,7 @@ Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 _EXPECTED = (
     "an address (192.0.2.7), a network (192.0.2.0/24, 2001:db8::/32) or a range (192.0.2.10-192.0.2.20) would be right"
 )
+_MAPPED = ipaddress.ip_network("::ffff:0:0/96")
 _NAME = re.compile(r"(?=.*[A-Za-z_])[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?\Z")
 
 
@@ -39,7 +40,7 @@ def parse_port(text: object, option: str) -> tuple[int, int]:
 
 def is_name(text: str) -> bool:
     """Whether the text looks like a host name rather than like an address with a mistake in it."""
-    return bool(_NAME.match(text)) and not re.fullmatch(r"[0-9a-fA-F]*", text.replace(".", ""))
+    return bool(_NAME.match(text)) and ("." in text or not re.fullmatch(r"[0-9a-fA-F]*", text))
 
 
 def parse_networks(text: object, option: str) -> list[Network]:
@@ -50,6 +51,8 @@ def parse_networks(text: object, option: str) -> list[Network]:
     if not isinstance(text, str) or not text.strip():
         raise OptionError(option, text, _EXPECTED)
     word = text.strip()
+    if "%" in word:
+        raise OptionError(option, text, "the kernel's sets know no zones: the address without its zone would be right")
     try:
         if "-" in word and not is_name(word):
             first, last = (ipaddress.ip_address(part.strip()) for part in word.split("-", 1))
@@ -65,12 +68,20 @@ def parse_networks(text: object, option: str) -> list[Network]:
                 option, text, f"the address has bits behind its prefix; {right} would be right"
             ) from error
         raise OptionError(option, text, _EXPECTED) from error
+    if any(network.version == 6 and network.subnet_of(_MAPPED) for network in networks):  # type: ignore[arg-type]
+        raise OptionError(option, text, "the kernel sees such an address as IPv4: its IPv4 form would be right")
     if any(network.prefixlen == 0 for network in networks):
         raise OptionError(option, text, "it means every address there is; " + _EXPECTED)
     return list(networks)
 
 
-def collapse(networks: Iterable[Network], version: int) -> list[Network]:
-    """The networks of one address family, in order, none inside another."""
+def collapse(networks: Iterable[Network], version: int, option: str) -> list[Network]:
+    """The networks of one address family, in order, none inside another.
+
+    Raises OptionError when together they are all the addresses there are.
+    """
     wanted = [network for network in networks if network.version == version]
-    return list(ipaddress.collapse_addresses(wanted))  # type: ignore[type-var]
+    found: list[Network] = list(ipaddress.collapse_addresses(wanted))  # type: ignore[type-var]
+    if any(network.prefixlen == 0 for network in found):
+        raise OptionError(option, [str(network) for network in wanted], "together they mean every address there is")
+    return found

@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import matches as m
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import sets
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.backend import Backend
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import (
     BANNED,
     BLOCKED,
@@ -80,7 +81,7 @@ def test_every_part_is_found_again_in_the_rules(family: Family, table: str) -> N
     saved = parse_save(render_chains(assemble(policy, GENERATION)))
     tables = {name: found.chains for name, found in saved.tables.items()}
     assert read_policy(family, tables, "filter") == (policy, GENERATION)
-    assert plan_family(saved, policy).scripts == []
+    assert plan_family(Backend("nft", {}), saved, policy).scripts == []
 
 
 @pytest.mark.parametrize("table", ["filter", "mangle"])
@@ -112,7 +113,7 @@ def test_other_parts_start_no_new_generation(part: str) -> None:
     policy = everything(IPV4, "filter")
     saved = parse_save(render_chains(assemble(policy, GENERATION)))
     changed = policy.with_drop(BANNED, False) if part == BANNED else policy.with_member(part, None)
-    plan = plan_family(saved, changed)
+    plan = plan_family(Backend("nft", {}), saved, changed)
     assert plan.scripts
     assert plan.generation == GENERATION
 

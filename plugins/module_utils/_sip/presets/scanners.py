@@ -42,12 +42,10 @@ SIGNATURES = table(
         ("anywhere", "sipvicious", "sipvicious: User-Agent, or display name in From", _SIPVICIOUS),
         ("anywhere", "sundayddr", "modified sipvicious of the Sality botnet", _EMERGING.format(2011766)),
         ("anywhere", "sundayaddr", "the same, another spelling", _SIPTABLES),
-        ("anywhere", "sip-scan", "sip-scan", _BOTH),
         ("anywhere", "siparmyknife", "SIP Army Knife, a fuzzer", _BOTH),
         ("anywhere", "sipfurious", "SIPfurious, a scanner", _ELEKTRONIKBASTELN),
         ("anywhere", "VaxSIPUserAgent", "VaxVoIP SDK, the base of many fraud diallers", _BOTH),
         ("anywhere", "VaxIPUserAgent", "VaxVoIP SDK", _BOTH),
-        ("anywhere", "pplsip", "sippts, as it comes", _SIPPTS),
         ("anywhere", "sipptk", "sippts, older releases (sipscan.pl)", _SIPPTS),
         # Not "sipcli" anywhere: with case ignored it is part of "SipClient".
         ("anywhere", "sipcli/v", "sipcli, a command-line caller", _BOTH),
@@ -55,6 +53,9 @@ SIGNATURES = table(
         ("anywhere", "fgfdhgfxjfhyjhkj", "scanner of unknown make", _SIPTABLES),
         ("anywhere", "A2billingPBXooooPoPcisco", "scanner of unknown make, FOXOA2billing... too", _ELEKTRONIKBASTELN),
         ("prefix", "sipsak", "sipsak, a test tool", _BOTH),
+        # Not anywhere: they are parts of names ("sip-scania.example", "applsip.example").
+        ("prefix", "sip-scan", "sip-scan", _BOTH),
+        ("prefix", "pplsip", "sippts, as it comes", _SIPPTS),
         ("prefix", "SIVuS", "SIVuS, a vulnerability scanner", _BOTH),
         ("prefix", "iWar", "iWar, a war dialler", _BOTH),
         ("prefix", "smap", "smap, a fingerprinting scanner", _BOTH),

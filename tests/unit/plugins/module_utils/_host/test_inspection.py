@@ -104,7 +104,9 @@ def test_inspect_names_missing_extensions_of_each_family(host: FakeHost, monkeyp
     monkeypatch.setattr(inspection, "has_family", lambda family: True)
     monkeypatch.setattr(inspection, "_may_change_netfilter", lambda: True)
     monkeypatch.setattr(
-        netlink, "has_extension", lambda name, is_target, version: (name, version) not in {("u32", 6), ("SET", 6), ("u32", 4)}
+        netlink,
+        "has_extension",
+        lambda name, is_target, version: (name, version) not in {("u32", 6), ("SET", 6), ("u32", 4)},
     )
     problems = [problem for problem in inspect(host).problems if "extensions" in problem]
     assert [problem.split(":")[0] for problem in problems] == [
@@ -155,14 +157,14 @@ CACHE = Path(__file__).resolve().parents[5] / ".cache"
     ],
 )
 def test_ssh_peers_asks_the_parents_too(tmp_path: Path, outer: str, inner: str, peers: list[str]) -> None:
-    """As under sudo: a shell with the variable (its name one that is hard to read in /proc) starts a process without it."""
-    shell = tmp_path / "a) S 1 (b"
-    shell.symlink_to("/bin/sh")
-    environment = {"PYTHONPATH": str(CACHE), "PATH": os.defpath}
-    script = 'if [ -n "$INNER" ]; then export SSH_CONNECTION="$INNER"; else unset SSH_CONNECTION; fi; "$@"; exit $?'
+    """As under sudo: a shell with the variable, then processes without it; one of them has a name that is hard to read in /proc."""
+    sudo = tmp_path / "a) S 1 (b"
+    sudo.symlink_to("/bin/sh")
+    # The innermost process has INNER for its variable, or none; an empty one names nobody.
+    script = 'env SSH_CONNECTION="" "$0" -c \'"$@"; exit $?\' sh env SSH_CONNECTION="$INNER" "$@"; exit $?'
     done = subprocess.run(
-        [shell, "-c", script, "sh", sys.executable, "-c", PEERS],
-        env={**environment, "INNER": inner, **({"SSH_CONNECTION": outer} if outer else {})},
+        ["/bin/sh", "-c", script, sudo, sys.executable, "-c", PEERS],
+        env={"PYTHONPATH": str(CACHE), "PATH": os.defpath, "INNER": inner, "SSH_CONNECTION": outer},
         capture_output=True,
         text=True,
         check=True,

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,13 @@ def binary(path: Path) -> None:
     path.write_bytes(b"\x7fELF\xff\xfe")
 
 
-EDITS = {
+def mask(path: Path) -> None:
+    """As systemctl mask does it."""
+    path.unlink()
+    path.symlink_to("/dev/null")
+
+
+EDITS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "command edited": (COMMAND, append, f"{COMMAND} (edited)"),
     "command replaced by a program": (COMMAND, binary, f"{COMMAND} (edited)"),
     "command not executable": (COMMAND, lambda path: path.chmod(0o644), f"{COMMAND} (edited)"),
@@ -104,7 +111,7 @@ EDITS = {
     "unit edited": (UNIT, append, f"{UNIT} (edited)"),
     "unit gone": (UNIT, Path.unlink, ""),
     "unit disabled": (WANTED, Path.unlink, ""),
-    "unit linked elsewhere": (WANTED, lambda path: (path.unlink(), path.symlink_to("/dev/null")), f"{WANTED} (edited)"),
+    "unit linked elsewhere": (WANTED, mask, f"{WANTED} (edited)"),
     "code edited": (f"{LIBRARY}/_sip/errors.py", append, f"{LIBRARY} (another version)"),
     "code gone": (f"{LIBRARY}/_host/cli.py", Path.unlink, f"{LIBRARY} (another version)"),
     "code added": (f"{LIBRARY}/_host/extra.py", Path.touch, f"{LIBRARY} (another version)"),
@@ -123,9 +130,9 @@ def test_next_run_repairs_what_somebody_changed(tmp_path: Path, edit: str) -> No
     assert shown in lines if shown else len(lines) == 3
     assert installation(tmp_path).install(check=False) == check
     assert installation(tmp_path).install(check=True).changed is False
-    assert sorted(path.name for path in at(tmp_path, "/usr/local/lib").iterdir() if path.is_dir() and not path.is_symlink()) == [
-        os.readlink(at(tmp_path, LIBRARY))
-    ]
+    assert sorted(
+        path.name for path in at(tmp_path, "/usr/local/lib").iterdir() if path.is_dir() and not path.is_symlink()
+    ) == [os.readlink(at(tmp_path, LIBRARY))]
 
 
 def test_other_version_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +185,7 @@ def test_directory_of_somebody_else_is_refused_and_kept(tmp_path: Path, act: str
 def test_failing_installation_names_what_could_not_be_written(tmp_path: Path) -> None:
     at(tmp_path, "/usr").mkdir()
     at(tmp_path, "/usr/local").write_text("a file\n")
-    with pytest.raises(SipguardError, match="cannot install sipguard on this host: .*/usr/local"):
+    with pytest.raises(SipguardError, match=r"cannot install sipguard on this host: .*/usr/local"):
         installation(tmp_path).install(check=False)
 
 
@@ -192,7 +199,7 @@ def test_failing_reload_of_units_is_an_error(tmp_path: Path, monkeypatch: pytest
     host = FakeHost(commands={"systemctl"})
     host.interfere = lambda argv, stdin: Completed(1, "", "Failed to reload daemon\n")
     booted = Installation(host, "/")
-    monkeypatch.setattr(install.pathlib.Path, "is_dir", lambda self: True)
+    monkeypatch.setattr(Path, "is_dir", lambda self: True)
     with pytest.raises(CommandError, match="systemctl failed: Failed to reload daemon"):
         booted._reload_units()
     assert host.calls == ["systemctl daemon-reload"]

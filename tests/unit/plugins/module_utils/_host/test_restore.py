@@ -41,7 +41,9 @@ def wanted(family: Family) -> dict:
 
 def is_whole(host: FakeHost, family: Family) -> bool:
     live = parse_save(host.tables[family.binary].save())
-    sizes = {name: {chain: len(rules) for chain, rules in chains.items()} for name, chains in loaded(host, family).items()}
+    sizes = {
+        name: {chain: len(rules) for chain, rules in chains.items()} for name, chains in loaded(host, family).items()
+    }
     return sizes == wanted(family) and all(live.table(name).hooked() for name in sizes)
 
 
@@ -68,7 +70,11 @@ def test_restore_of_what_is_there_touches_nothing(host: FakeHost, store: Store) 
     host.read_only = True
     done, errors = restore(host, store)
     assert errors == []
-    assert [line.split(":")[0] for line in done] == ["trusted sources unchanged", "ipv4 rules unchanged", "ipv6 rules unchanged"]
+    assert [line.split(":")[0] for line in done] == [
+        "trusted sources unchanged",
+        "ipv4 rules unchanged",
+        "ipv6 rules unchanged",
+    ]
     assert [call for call in host.calls if "restore" in call] == []
 
 

@@ -21,7 +21,7 @@ BUILTIN = {
     "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
     "filter": ("INPUT", "FORWARD", "OUTPUT"),
 }
-TARGETS = frozenset("ACCEPT DROP RETURN REJECT SET CONNMARK MARK LOG MASQUERADE DNAT".split())
+TARGETS = frozenset(["ACCEPT", "DROP", "RETURN", "REJECT", "SET", "CONNMARK", "MARK", "LOG", "MASQUERADE", "DNAT"])
 LOCKED = (
     "Another app is currently holding the xtables lock; still 9s 0us time ahead to have a chance to grab the lock...\n"
 )
@@ -149,9 +149,7 @@ class FakeHost:
         self.commands |= {"ipset"}
         for binary in ("iptables", "ip6tables"):
             self.commands |= {binary, *(f"{binary}-{tool}" for tool in ("save", "restore"))}
-            self.commands |= {
-                f"{binary}-{name}-{tool}" for name in ("nft", "legacy") for tool in ("save", "restore")
-            }
+            self.commands |= {f"{binary}-{name}-{tool}" for name in ("nft", "legacy") for tool in ("save", "restore")}
 
     def which(self, command: str) -> str | None:
         return f"/nowhere/{command}" if command in self.commands else None

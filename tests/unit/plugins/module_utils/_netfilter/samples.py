@@ -1,7 +1,11 @@
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Three small policies that use everything sip_ua_blocklist can write; their text is in tests/unit/fixtures/rulesets."""
+"""Three small policies that use everything sip_ua_blocklist can write; their text is in tests/unit/fixtures/rulesets.
+
+After a wanted change of the rules: ``PYTHONPATH=.cache python -m tests.unit.plugins.module_utils._netfilter.samples``
+writes them anew; read the difference, and then let tests/unit/fixtures/capture load them on each release.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import user_agents
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import CHAIN_UA, IPV4, IPV6, Family
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import (
+    CHAIN_UA,
+    FAMILIES,
+    IPV4,
+    IPV6,
+    Family,
+)
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.options import ARGUMENTS, Common, read_common
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy import Policy
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy import Policy, assemble
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset import render_chains
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.signatures import (
     ANYWHERE,
     EXACT,
@@ -101,3 +112,15 @@ def saved(sample: str) -> dict[str, tuple[Family, str]]:
         _, version, backend, name = path.name.split("_")
         found[f"{version} {backend}"] = (IPV4 if name.endswith("4") else IPV6, path.read_text(encoding="utf-8"))
     return found
+
+
+def _write() -> None:
+    for sample, given in SAMPLES.items():
+        for family in FAMILIES:
+            tables = assemble(policy(family, **given), GENERATIONS[sample])
+            path = FIXTURES / "rulesets" / f"{sample}.v{family.version}"
+            path.write_text(render_chains(tables), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write()

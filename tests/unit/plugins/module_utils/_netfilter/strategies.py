@@ -44,7 +44,9 @@ def member(slot: str, family: Family, chosen: tuple[Selector, ...], feeds: str =
     add = (Option("--add-set", (feeds + family.suffix, "src")), Option("--exist"), Option("--timeout", ("60",)))
     hit = (Rule(inner, (), "SET", add),) if feeds else ()
     return Member(
-        slot, chosen, {slot: (Rule(slot, (m.string(pattern),), inner, goto=True),), inner: (*hit, Rule(inner, (), "DROP"))}
+        slot,
+        chosen,
+        {slot: (Rule(slot, (m.string(pattern),), inner, goto=True),), inner: (*hit, Rule(inner, (), "DROP"))},
     )
 
 
@@ -75,5 +77,3 @@ def policies(draw: st.DrawFn, family: Family | None = None) -> Policy:
     for base in draw(st.sets(st.sampled_from([BANNED, BLOCKED]))):
         policy = policy.with_drop(base)
     return policy
-
-

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import backend as module
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import netlink
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.backend import detect, has_family, read_other
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, IPV6
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import CommandError, Completed
@@ -108,7 +109,7 @@ def test_read_other_asks_the_kernel_for_nft_rules(
     host: FakeHost, monkeypatch: pytest.MonkeyPatch, tables: set[str], read: bool
 ) -> None:
     host.backend = "legacy"
-    monkeypatch.setattr(module.netlink, "nft_rule_tables", lambda version: tables if version == 6 else set())
+    monkeypatch.setattr(netlink, "nft_rule_tables", lambda version: tables if version == 6 else set())
     found = read_other(host, detect(host, "legacy", FAMILIES), FAMILIES)
     assert host.calls == ["ip6tables-nft-save"] * read
     assert (found is not None) is read

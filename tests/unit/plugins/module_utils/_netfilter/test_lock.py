@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_exclusive_can_be_had_again_and_again(file: Path) -> None:
 
 
 def test_exclusive_gives_up_while_another_run_is_at_work(holder: subprocess.Popen[str]) -> None:
-    with pytest.raises(SipguardError, match="another run of sipguard .* for 0 s; nothing was changed"), exclusive(0):
+    with pytest.raises(SipguardError, match=r"another run of sipguard .* for 0 s; nothing was changed"), exclusive(0):
         raise AssertionError("entered")
 
 
@@ -61,7 +62,7 @@ def test_exclusive_waits_for_another_run(holder: subprocess.Popen[str], monkeypa
         holder.kill()
         holder.wait()
 
-    monkeypatch.setattr(lock.time, "sleep", wait)
+    monkeypatch.setattr(time, "sleep", wait)
     with exclusive(60):
         assert len(waits) == 1
 

@@ -162,7 +162,9 @@ def test_read_common_refuses(option: str, value: Any, right: str) -> None:
 
 
 def test_read_common_refuses_reject_in_mangle() -> None:
-    with pytest.raises(OptionError, match="action: 'reject' cannot be used; REJECT exists in the filter table only: 'drop'"):
+    with pytest.raises(
+        OptionError, match="action: 'reject' cannot be used; REJECT exists in the filter table only: 'drop'"
+    ):
         common(table="mangle", action="reject")
     assert common(table="mangle").table == "mangle"
 
@@ -195,7 +197,9 @@ def test_read_common_refuses_reject_in_mangle() -> None:
 )
 def test_verdict_speaks_each_familys_words(given: dict[str, Any], ipv4: list[str], ipv6: list[str]) -> None:
     for family, expected in ((IPV4, ipv4), (IPV6, ipv6)):
-        assert [rule.render() for rule in verdict(common(**given), family, "X")] == [f"-A X {text}" for text in expected]
+        assert [rule.render() for rule in verdict(common(**given), family, "X")] == [
+            f"-A X {text}" for text in expected
+        ]
 
 
 def test_arguments_know_every_answer() -> None:

@@ -167,5 +167,5 @@ def test_read_refuses_bytes_that_are_no_text(directory: Path) -> None:
 
 def test_read_refuses_what_is_no_file(directory: Path) -> None:
     (directory / "sets").mkdir(parents=True)
-    with pytest.raises(SipguardError, match="cannot read .*/sets"):
+    with pytest.raises(SipguardError, match=r"cannot read .*/sets"):
         Store(str(directory)).read("sets")

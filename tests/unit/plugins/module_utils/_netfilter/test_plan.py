@@ -44,7 +44,9 @@ from tests.unit.plugins.module_utils._netfilter.strategies import member, polici
 
 SIP = (Selector("udp", "5060:5061"),)
 NFT = Backend("nft", {})
-SETS = [f"sipguard-{name}{suffix}" for name in ("trusted", "offenders", "observed", "banned", "blocked") for suffix in "46"]
+SETS = [
+    f"sipguard-{name}{suffix}" for name in ("trusted", "offenders", "observed", "banned", "blocked") for suffix in "46"
+]
 
 FOREIGN_CHAINS = ("f2b-sshd", "DOCKER-USER", "ufw-before-input", "SIPGUARDIAN")
 FOREIGN_RULES = (
@@ -71,7 +73,9 @@ def lives(draw: st.DrawFn) -> Tables:
     ours = assemble(wanted, draw(st.sampled_from(generations(wanted.mask)))) if draw(st.booleans()) else {}
     for name, hook in HOOKS.items():
         chains: dict[str, list[str]] = {chain: [] for chain in BUILTIN[name]}
-        chains.update({chain: draw(st.lists(st.sampled_from(FOREIGN_RULES[:-1]), max_size=2)) for chain in FOREIGN_CHAINS})
+        chains.update(
+            {chain: draw(st.lists(st.sampled_from(FOREIGN_RULES[:-1]), max_size=2)) for chain in FOREIGN_CHAINS}
+        )
         for chain, rules in ours.get(name, {}).items():
             chains[chain] = [rule.render().removeprefix(f"-A {chain}").lstrip() for rule in rules]
         for chain in [chain for chain in chains if chain.startswith("SIPGUARD")]:
@@ -202,7 +206,9 @@ def test_table_script_refuses_to_take_a_chain_from_others(line: str) -> None:
     live = host(UA)
     live.restore(f"*filter\n:DOCKER-USER - [0:0]\n{line}\nCOMMIT\n")
     table = parse_save(live.save()).table("filter")
-    with pytest.raises(SipguardError, match=r"SIPGUARD.* of table filter cannot be removed: .*not ours.*; remove that rule first") as error:
+    with pytest.raises(
+        SipguardError, match=r"SIPGUARD.* of table filter cannot be removed: .*not ours.*; remove that rule first"
+    ) as error:
         table_script(table, {})
     assert line in str(error.value)
     assert table_script(table, table.chains) == ""
@@ -248,7 +254,13 @@ def headers(*names: str, entries: Mapping[str, int] | None = None) -> dict[str, 
     made = [spec(name) for name in names]
     return {
         one.name: SetHeader(
-            one.name, one.type, one.family.inet, one.maxelem, one.timeout is not None, 0, (entries or {}).get(one.name, 0)
+            one.name,
+            one.type,
+            one.family.inet,
+            one.maxelem,
+            one.timeout is not None,
+            0,
+            (entries or {}).get(one.name, 0),
         )
         for one in made
     }

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -104,7 +105,7 @@ def test_assembled_chains_survive_the_kernels_text(policy: Policy, data: st.Data
 
 
 @given(policies(), st.randoms())
-def test_assemble_does_not_depend_on_the_order_of_members(policy: Policy, random) -> None:
+def test_assemble_does_not_depend_on_the_order_of_members(policy: Policy, random: Random) -> None:
     slots = list(policy.members)
     random.shuffle(slots)
     shuffled = replace(policy, members={slot: policy.members[slot] for slot in slots})

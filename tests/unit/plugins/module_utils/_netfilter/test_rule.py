@@ -181,6 +181,7 @@ def test_rules_of_other_programs_in_our_chains_can_be_written_back(line: str) ->
         "-A X word",
         '-A X -m comment --comment "never closed',
         '-A X "-j" Y',
+        '-A X "!" -j Y',
     ],
 )
 def test_parse_rule_refuses(line: str) -> None:

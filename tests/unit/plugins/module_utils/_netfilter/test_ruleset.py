@@ -48,9 +48,9 @@ def test_parse_save_reads_what_the_policy_wants(sample: str, release: str) -> No
 def test_parse_save_finds_the_hooks(sample: str, release: str) -> None:
     tables = parse_save(samples.saved(sample)[release][1]).tables
     hooks = {name: table.hooks for name, table in tables.items() if table.hooks}
-    assert hooks == {"enforce": {"filter": [1], "raw": [1]}, "observe": {"mangle": [1]}, "reject": {"filter": [1]}}[
-        sample
-    ]
+    assert (
+        hooks == {"enforce": {"filter": [1], "raw": [1]}, "observe": {"mangle": [1]}, "reject": {"filter": [1]}}[sample]
+    )
     assert all(tables[name].hooked() for name in hooks)
 
 

@@ -43,7 +43,10 @@ def test_which_finds_commands_whatever_the_path(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("completed", "message"),
     [
-        (Completed(1, "", "iptables-restore v1.8.9: line 2\n  failed.\n"), "x failed: iptables-restore v1.8.9: line 2 failed."),
+        (
+            Completed(1, "", "iptables-restore v1.8.9: line 2\n  failed.\n"),
+            "x failed: iptables-restore v1.8.9: line 2 failed.",
+        ),
         (Completed(2, "only this\n", ""), "x failed: only this"),
         (Completed(4, "", ""), "x failed: exit status 4"),
     ],

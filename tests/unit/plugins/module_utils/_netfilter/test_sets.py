@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -55,7 +56,7 @@ def test_captured_lists_are_those_of_all_releases() -> None:
 
 
 @pytest.mark.parametrize("path", RELEASES, ids=lambda path: path.name)
-def test_parse_terse_reads_every_release(path) -> None:
+def test_parse_terse_reads_every_release(path: Path) -> None:
     found = parse_terse(path.read_text())
     assert list(found) == OURS
     assert all(header.fits(spec(name)) for name, header in found.items())
@@ -161,7 +162,9 @@ def test_restore_of_nothing_starts_nothing() -> None:
 
 
 def test_restore_says_what_ipset_says() -> None:
-    with pytest.raises(CommandError, match="^ipset failed: ipset: Error in line 1: the set sipguard-x exists or does not$"):
+    with pytest.raises(
+        CommandError, match=r"^ipset failed: ipset: Error in line 1: the set sipguard-x exists or does not$"
+    ):
         restore(FakeHost(), "destroy sipguard-x\n")
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import trust
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, IPV6
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import sets, trust
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.engine import Outcome
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, IPV6
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.addresses import parse_networks
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import OptionError, SipguardError
@@ -73,7 +73,9 @@ def test_require_is_content_with_what_is_trusted(needed: str) -> None:
 @pytest.mark.parametrize("needed", ["198.51.100.7", "192.0.2.0/23", "2001:db9::1"])
 def test_require_refuses_what_is_not(needed: str) -> None:
     networks = [ipaddress.ip_network(text) for text in ("192.0.2.0/24", "2001:db8::/32")]
-    with pytest.raises(OptionError, match=rf"sources: \['192.0.2.0/24', .*{needed}, from which this host is administered"):
+    with pytest.raises(
+        OptionError, match=rf"sources: \['192.0.2.0/24', .*{needed}, from which this host is administered"
+    ):
         trust.require(networks, [needed])
 
 
@@ -93,10 +95,14 @@ def test_converge_runs_four_times(host: FakeHost, store: Store) -> None:
         "sipguard-trusted4": {"192.0.2.0/24", "198.51.100.7"},
         "sipguard-trusted6": {"2001:db8:7::/64"},
     }
-    assert (first.changed, first.before, first.after) == (second.changed, second.before, second.after) == (
-        True,
-        "",
-        "sipguard-trusted4 192.0.2.0/24\nsipguard-trusted4 198.51.100.7\nsipguard-trusted6 2001:db8:7::/64\n",
+    assert (
+        (first.changed, first.before, first.after)
+        == (second.changed, second.before, second.after)
+        == (
+            True,
+            "",
+            "sipguard-trusted4 192.0.2.0/24\nsipguard-trusted4 198.51.100.7\nsipguard-trusted6 2001:db8:7::/64\n",
+        )
     )
     assert (first.persisted, second.persisted) == (False, True)
     third = run(host, store, *sources, check=True)
@@ -115,7 +121,7 @@ def test_converge_makes_the_sets_hold_exactly_the_sources(before: list[str], aft
     host, store = FakeHost(), Store("/nonexistent/sipguard")
     run(host, store, *before, persist=False)
     outcome = run(host, store, *after, persist=False)
-    live = trust.read_live(host, trust.sets.read_headers(host))
+    live = trust.read_live(host, sets.read_headers(host))
     assert {family: set(members) for family, members in live.items()} == {
         family: set(members) for family, members in wanted(*after).items()
     }
@@ -190,7 +196,9 @@ def test_absent_clears_away_what_a_killed_run_left(host: FakeHost, store: Store)
 
 def test_converge_refuses_a_set_made_of_something_else(host: FakeHost, store: Store) -> None:
     host.sets["sipguard-trusted6"] = ("hash:ip family inet6 maxelem 1024", {"2001:db8::7": ""})
-    with pytest.raises(SipguardError, match="sipguard-trusted6 exists, but as hash:ip; .*'ipset destroy sipguard-trusted6'"):
+    with pytest.raises(
+        SipguardError, match=r"sipguard-trusted6 exists, but as hash:ip; .*'ipset destroy sipguard-trusted6'"
+    ):
         run(host, store, "192.0.2.7")
     assert held(host) == {"sipguard-trusted6": {"2001:db8::7"}}
     assert store.read("sets") is None

@@ -181,7 +181,9 @@ def test_every_preset_renders_on_single_lines_of_printable_ascii(preset: str, fa
 
 @pytest.mark.parametrize("seconds", [-1, 2147484])
 def test_read_options_refuses_learn_for(seconds: int) -> None:
-    with pytest.raises(OptionError, match=rf"learn_for: {seconds} cannot be used; 0 \(off\) to 2147483 seconds") as error:
+    with pytest.raises(
+        OptionError, match=rf"learn_for: {seconds} cannot be used; 0 \(off\) to 2147483 seconds"
+    ) as error:
         read_options(samples.options(learn_for=seconds), ())
     assert (error.value.option, error.value.value) == ("learn_for", seconds)
 

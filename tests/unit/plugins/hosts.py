@@ -1,0 +1,81 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host without any rules, made of a few commands: what is read is empty, and everything else is written down and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CACHE", "BareHost", "bare_host"]
+
+CACHE = Path(__file__).resolve().parents[3] / ".cache"
+
+_COMMAND = """\
+#!/bin/sh
+name=${0##*/}
+case "$name $*" in
+    *"-save "|"ipset list -terse") echo "$name $*" >>"$SIPGUARD_READ" ;;
+    *) echo "$name $*" >>"$SIPGUARD_REFUSED"; exit 9 ;;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class BareHost:
+    """``read`` and ``refused`` are the commands that were started, in order."""
+
+    root: Path
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self.root / 'bin'}:{os.defpath}",
+            "PYTHONPATH": str(CACHE),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "LANG": "C.UTF-8",
+            "HOME": str(self.root),
+            "SIPGUARD_READ": str(self.root / "read"),
+            "SIPGUARD_REFUSED": str(self.root / "refused"),
+        }
+
+    def _lines(self, name: str) -> list[str]:
+        path = self.root / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def read(self) -> list[str]:
+        return self._lines("read")
+
+    @property
+    def refused(self) -> list[str]:
+        return self._lines("refused")
+
+    def run_module(self, name: str, options: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
+        """A module's result, failed or not: the real module in a process of its own."""
+        arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
+        file = self.root / "arguments.json"
+        file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
+        argv = [sys.executable, "-m", f"ansible_collections.sipguard.pbx.plugins.modules.{name}", str(file)]
+        done = subprocess.run(argv, cwd="/", env=self.environment(), capture_output=True, text=True, check=False)
+        assert done.stdout.startswith("\n{"), done.stderr
+        result: dict[str, Any] = json.loads(done.stdout)
+        assert bool(result.get("failed")) == (done.returncode != 0), result
+        return result
+
+
+def bare_host(root: Path) -> BareHost:
+    commands = root / "bin"
+    commands.mkdir()
+    names = ["ipset", *(f"{binary}-{name}" for binary in ("iptables", "ip6tables") for name in ("nft", "legacy"))]
+    names += [f"{name}-{tool}" for name in names[1:] for tool in ("save", "restore")]
+    for name in names:
+        (commands / name).write_text(_COMMAND)
+        (commands / name).chmod(0o755)
+    (commands / "iptables").symlink_to("iptables-nft")
+    return BareHost(root)
