@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -118,3 +119,123 @@ def test_absent_with_a_foreign_reference_says_which(lab: Lab) -> None:
     message = lab.refused("sip_ua_blocklist", state="absent")
     assert "SIPGUARD" in message
     assert "FORWARD" in message
+
+
+@pytest.mark.parametrize(
+    "remark",
+    ["a\u2028*raw\u2028COMMIT\u2028b", "a\x85-A INPUT -j SIPGUARD\x0c:SIPGUARD - [0:0]", "a\udcffb"],
+    ids=["line_separator", "next_line", "latin1"],
+)
+def test_foreign_comment_that_looks_like_lines(lab: Lab, remark: str) -> None:
+    for family in (4, 6):
+        lab.iptables("-I", "FORWARD", "-m", "comment", "--comment", remark, "-j", "RETURN", family=family)
+    before = _foreign_rules(lab)
+    assert "COMMIT" in remark or any(remark in saved for saved in before.values())
+    lab.four_runs("sip_ua_blocklist")
+    assert _foreign_rules(lab) == before
+    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER))
+    assert lab.reaches(lab.phone, sip.request())
+    lab.four_runs("sip_ua_blocklist", state="absent")
+    assert _foreign_rules(lab) == before
+    assert lab.sets() == ""
+
+
+def _foreign_rules(lab: Lab) -> dict[int, str]:
+    return {family: rules.foreign_part(lab.save(family)) for family in (4, 6)}
+
+
+def test_unreadable_comment_in_a_chain_of_ours_is_replaced(lab: Lab) -> None:
+    lab.blocklist()
+    whole = {family: rules.own_part(lab.save(family)) for family in (4, 6)}
+    for family in (4, 6):
+        lab.iptables("-I", "SIPGUARD", "-m", "comment", "--comment", "a\udcff\u2028b", "-j", "RETURN", family=family)
+    lab.four_runs("sip_ua_blocklist")
+    assert {family: rules.own_part(lab.save(family)) for family in (4, 6)} == whole
+
+
+# iptables has no words for a rule of this kind, and so does not show the table any more.
+NATIVE = "add rule {family} {table} {chain} ct state new counter meta l4proto udp @th,16,16 5 drop"
+
+
+def _ruleset(lab: Lab) -> str:
+    return re.sub(r"packets \d+ bytes \d+", "", lab.pbx.run("nft", "list", "ruleset"))
+
+
+def _add_native_rule(lab: Lab, table: str, chain: str, family: int = 4) -> None:
+    lab.iptables("-t", table, "-A", chain, "-s", "192.0.2.200" if family == 4 else "2001:db8::200", family=family)
+    lab.pbx.run("nft", NATIVE.format(family="ip" if family == 4 else "ip6", table=table, chain=chain))
+
+
+@pytest.mark.parametrize("family_name", ["ip", "ip6"])
+def test_native_rule_in_the_filter_table(nft_lab: Lab, family_name: str) -> None:
+    lab = nft_lab
+    _add_native_rule(lab, "filter", "INPUT", 6 if family_name == "ip6" else 4)
+    before = _ruleset(lab)
+    message = lab.refused("sip_ua_blocklist")
+    for said in ("filter", f"nft list table {family_name} filter", "mangle"):
+        assert said in message, message
+    assert _ruleset(lab) == before
+    lab.four_runs("sip_ua_blocklist", table="mangle")
+    for family in (4, 6):
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), "udp", family)
+        assert lab.reaches(lab.phone, sip.request(), "udp", family)
+    lab.four_runs("sip_ua_blocklist", state="absent")
+    listed = _ruleset(lab)
+    assert "SIPGUARD" not in listed
+    assert listed.count("ct state new") == 1
+
+
+def test_native_rule_in_the_raw_table(nft_lab: Lab) -> None:
+    _add_native_rule(nft_lab, "raw", "PREROUTING")
+    before = _ruleset(nft_lab)
+    message = nft_lab.refused("sip_ua_blocklist")
+    assert "nft list table ip raw" in message
+    assert _ruleset(nft_lab) == before
+
+
+@pytest.mark.parametrize("chain", ["INPUT", "SIPGUARD"])
+@pytest.mark.parametrize(
+    "options",
+    [{"state": "absent"}, {"table": "mangle"}, {"user_agents": ["evilbot/1.0"]}, {"backend": "legacy"}],
+    ids=["absent", "mangle", "changed", "legacy"],
+)
+def test_native_rule_beside_ours(nft_lab: Lab, options: dict[str, Any], chain: str) -> None:
+    """Our own rules are in the table that iptables does not show any more: nothing may be left there unsaid."""
+    lab = nft_lab
+    lab.blocklist()
+    lab.pbx.run("nft", NATIVE.format(family="ip", table="filter", chain=chain))
+    before = _ruleset(lab)
+    message = lab.refused("sip_ua_blocklist", **options)
+    assert "nft list table ip filter" in message
+    assert "mangle" not in message
+    assert _ruleset(lab) == before
+    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER))
+    handle = next(line for line in lab.pbx.run("nft", "-a", "list", "ruleset").split("\n") if "ct state new" in line)
+    lab.pbx.run("nft", f"delete rule ip filter {chain} handle {handle.split()[-1]}")
+    lab.four_runs("sip_ua_blocklist", **options)
+    gone = options.get("state") == "absent"
+    assert lab.reaches(lab.attacker, sip.request(sip.SCANNER)) is gone
+    assert ("SIPGUARD" in _ruleset(lab)) is not gone
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        ["-m", "set", "--match-set", "sipguard-offenders4", "src", "-j", "DROP"],
+        ["-p", "udp", "--dport", "9", "-j", "SET", "--add-set", "sipguard-offenders4", "src"],
+    ],
+    ids=["match", "target"],
+)
+def test_absent_with_a_foreign_look_into_a_set_says_which(lab: Lab, use: list[str]) -> None:
+    lab.blocklist()
+    lab.iptables("-A", "FORWARD", *use)
+    message = lab.refused("sip_ua_blocklist", state="absent")
+    assert "-A FORWARD " in message
+    assert "sipguard-offenders4" in message
+    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER))
+    assert not lab.blocklist()["changed"]
+    lab.iptables("-D", "FORWARD", *use)
+    lab.four_runs("sip_ua_blocklist", state="absent")
+    assert lab.sets() == ""
+    for family in (4, 6):
+        assert "SIPGUARD" not in lab.save(family)

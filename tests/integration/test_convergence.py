@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 from collections.abc import Callable
@@ -15,12 +16,16 @@ import pytest
 
 from tests.integration.harness import sip
 from tests.integration.harness.lab import NETWORKS, Lab
-from tests.integration.harness.modules import environment, module_process
+from tests.integration.harness.modules import environment, finish, module_process
 from tests.integration.harness.rules import own_part
 
+UA = "sip_ua_blocklist"
 
-def _own(lab: Lab) -> dict[int, str]:
-    return {family: own_part(lab.save(family)) for family in (4, 6)}
+
+def _own(lab: Lab) -> dict[tuple[int, str], str]:
+    return {
+        (family, backend): own_part(lab.save(family, backend)) for family in (4, 6) for backend in ("nft", "legacy")
+    }
 
 
 def _both(act: Callable[[Lab, int], None]) -> Callable[[Lab], None]:
@@ -272,3 +277,88 @@ def test_killed_while_coming_and_going(nft_lab: Lab, tmp_path: Path) -> None:
             assert lab.reaches(lab.phone, sip.request(), "udp", family)
 
     assert _moments(lab, tmp_path, {"state": "present"}, {"state": "absent"}, check) >= 12
+
+
+def test_killed_while_switching_the_backend(nft_lab: Lab, tmp_path: Path) -> None:
+    """nft to legacy and back: at no moment is anything more open, and nothing is left over in the other one."""
+    lab = nft_lab
+    offender = lab.attacker.address()
+    lab.blocklist()
+    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), source=offender)
+
+    def check() -> None:
+        for family in (4, 6):
+            assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), "udp", family)
+            assert lab.reaches(lab.phone, sip.request(), "udp", family)
+        assert not lab.reaches(lab.attacker, sip.request(), source=offender)
+
+    assert _moments(lab, tmp_path, {"backend": "nft"}, {"backend": "legacy"}, check) >= 12
+
+
+@pytest.mark.parametrize("observe", [False, True], ids=["enforce", "observe"])
+def test_backend_switched_and_back(lab: Lab, observe: bool) -> None:
+    mode = "observe" if observe else "enforce"
+    other = {"nft": "legacy", "legacy": "nft"}[lab.backend]
+    lab.trust(*NETWORKS["trunk"].values())
+    lab.blocklist(mode=mode)
+    first, sets, files = _own(lab), lab.sets(), lab.files()
+    for backend in (other, lab.backend):
+        lab.four_runs("sip_ua_blocklist", mode=mode, backend=backend)
+        unused = {"nft": "legacy", "legacy": "nft"}[backend]
+        for family in (4, 6):
+            assert "SIPGUARD" in lab.save(family, backend)
+            assert "SIPGUARD" not in lab.save(family, unused)
+            assert lab.reaches(lab.attacker, sip.request(sip.SCANNER), "udp", family) is observe
+            assert lab.reaches(lab.phone, sip.request(), "udp", family)
+            assert lab.reaches(lab.trunk, sip.request(sip.SCANNER), "udp", family)
+    assert _own(lab) == first
+    assert _definitions(lab.sets()) == _definitions(sets)
+    assert lab.files() == files
+
+
+def _at_once(lab: Lab, *runs: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results of modules that were started together."""
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(module_process(lab.pbx, name, lab.options(name, **options))) for name, options in runs
+        ]
+        return [finish(process) for process in processes]
+
+
+def _whole(lab: Lab) -> None:
+    """Hooked once in each family, and nothing of a change in between."""
+    for family in (4, 6):
+        assert lab.save(family).count("-j SIPGUARD\n") == 1
+        assert lab.save(family).count("-j SIPGUARD-PRE\n") == 1
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), "udp", family)
+        assert lab.reaches(lab.phone, sip.request(), "udp", family)
+
+
+def test_two_of_the_same_at_once(lab: Lab) -> None:
+    results = _at_once(lab, (UA, {}), (UA, {}), (UA, {}))
+    assert sorted(result["changed"] for result in results) == [False, False, True], results
+    assert not lab.blocklist()["changed"]
+    _whole(lab)
+
+
+def test_two_that_disagree_at_once(lab: Lab) -> None:
+    for dummy in range(3):
+        results = _at_once(lab, (UA, {"presets": ["scanners", "aggressive"]}), (UA, {"state": "absent"}))
+        assert not any(result.get("failed") for result in results), results
+        saved = "".join(lab.save(family) for family in (4, 6))
+        assert ("SIPGUARD" in saved) is ("sipguard-offenders" in lab.sets()) is ("./rules.v4" in lab.files())
+        lab.blocklist()
+        assert not lab.blocklist()["changed"]
+        _whole(lab)
+
+
+def test_trust_and_blocklist_at_once(lab: Lab) -> None:
+    one, two = ({"sources": [source]} for source in ("203.0.113.7", "203.0.113.8"))
+    results = _at_once(lab, ("sip_trust", one), ("sip_trust", two), (UA, {}))
+    assert not any(result.get("failed") for result in results), results
+    trusted = [source for source in ("203.0.113.7", "203.0.113.8") if lab.member("sipguard-trusted", source)]
+    assert len(trusted) == 1, "the last one wins, whole"
+    assert f"add sipguard-trusted4 {trusted[0]}" in lab.pbx.run("cat", "/etc/sipguard/sets")
+    assert not lab.trust(trusted[0])["changed"]
+    assert not lab.blocklist()["changed"]
+    _whole(lab)

@@ -5,10 +5,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 
 from tests.integration.harness import sip
 from tests.integration.harness.lab import NETWORKS, Lab
+from tests.integration.harness.modules import environment
+
+COLLECTION = "ansible_collections.sipguard.pbx"
 
 
 def test_blocklist_four_runs(lab: Lab) -> None:
@@ -173,6 +181,46 @@ def test_families_only_those(lab: Lab, family: int) -> None:
     for version in (4, 6):
         passes = version != family
         assert lab.reaches(lab.attacker, sip.request(sip.SCANNER), "udp", version) is passes
+
+
+def _status(lab: Lab) -> tuple[int, dict[str, Any], str]:
+    """Exit status and findings of `sipguard status`, as the host runs it."""
+    command = f"{COLLECTION}.plugins.module_utils._host.cli"
+    argv = lab.pbx.argv(sys.executable, "-m", command, "status")
+    done = [
+        subprocess.run([*argv, *more], env=environment(), cwd="/", text=True, capture_output=True, check=False)
+        for more in (["--json"], [])
+    ]
+    assert done[0].returncode == done[1].returncode
+    assert not done[0].stderr + done[1].stderr
+    return done[0].returncode, json.loads(done[0].stdout), done[1].stdout
+
+
+def test_families_one_then_both_and_the_status_of_each(lab: Lab) -> None:
+    assert _status(lab)[0] == 1
+    for options, states in (
+        ({"families": ["ipv4"]}, {"ipv4": "protected", "ipv6": "not managed"}),
+        ({}, {"ipv4": "protected", "ipv6": "protected"}),
+        ({"families": ["ipv6"]}, {"ipv4": "not managed", "ipv6": "protected"}),
+    ):
+        lab.four_runs("sip_ua_blocklist", **options)
+        code, found, text = _status(lab)
+        assert {name: family["state"] for name, family in found["families"].items()} == states
+        assert (code, found["protected"], found["backend"]) == (0, True, lab.backend)
+        assert text.startswith(f"sipguard: protected (iptables-{lab.backend})\n")
+        for family in (4, 6):
+            passes = states[f"ipv{family}"] != "protected"
+            assert lab.reaches(lab.attacker, sip.request(sip.SCANNER), "udp", family) is passes
+            assert lab.reaches(lab.phone, sip.request(), "udp", family)
+    lab.iptables("-D", "INPUT", "-j", "SIPGUARD", family=6)
+    code, found, text = _status(lab)
+    assert (code, found["protected"]) == (1, False)
+    assert text.startswith("sipguard: NOT PROTECTED")
+    lab.blocklist(mode="observe")
+    code, found, text = _status(lab)
+    assert (code, found["protected"], found["observing"]) == (0, False, True)
+    lab.four_runs("sip_ua_blocklist", state="absent")
+    assert _status(lab)[0] == 1
 
 
 def test_protocols_only_those(lab: Lab, transport: str, family: int) -> None:

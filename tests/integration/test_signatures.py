@@ -111,6 +111,19 @@ def test_signature_in_another_header_passes(policy: Lab, transport: str, family:
     assert policy.reaches(policy.phone, message, transport, family)
 
 
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_exact_signature_in_another_header_of_an_odd_phone_passes(policy: Lab, transport: str, spelling: str) -> None:
+    message = sip.request(header=SPELLINGS[spelling], more=b"Subject: Test\r\nOrganization: PBX\r\nX-Seen: sipsak\r\n")
+    for family in (4, 6):
+        assert policy.reaches(policy.phone, message, transport, family)
+
+
+@pytest.mark.parametrize("name", ["sip-scania.example", "applsip.example", "sipclient.example"])
+def test_signature_inside_a_name_passes(policy: Lab, transport: str, name: str) -> None:
+    message = sip.request(more=f"P-Asserted-Identity: <sip:u@pbx.{name}>\r\n".encode())
+    assert policy.reaches(policy.phone, message, transport)
+
+
 def test_signature_in_the_body_of_a_phone_passes(policy: Lab, transport: str, family: int) -> None:
     assert policy.reaches(policy.phone, sip.request(method="MESSAGE", body=b"is sipcli a scanner?"), transport, family)
 

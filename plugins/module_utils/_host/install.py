@@ -29,6 +29,7 @@ WANTED = "/etc/systemd/system/multi-user.target.wants/sipguard-restore.service"
 
 # The command itself must be loaded, and with it all it needs.
 _LOADED = (_command.__name__,)
+_NOT_LOADED = 5  # systemctl's exit status for a unit that systemd does not know (LSB: program is not installed)
 _PACKAGES = ("_sip", "_netfilter", "_host")
 _COMMAND_TEXT = """\
 #!/usr/bin/python3 -I
@@ -159,13 +160,15 @@ class Installation:
                 self._link(wanted, UNIT)
             except OSError as error:
                 raise SipguardError(f"cannot install sipguard on this host: {error}") from error
-            self._reload_units()
+            self._systemctl("daemon-reload")
         return self._report(before, after)
 
     def remove(self, check: bool) -> Report:
         """Take everything away again."""
         before = self._listing()
         if before and not check:
+            # It stays "active" otherwise, as a unit without a file. Stopping it changes no rule.
+            self._systemctl("stop", pathlib.Path(UNIT).name, tolerated=_NOT_LOADED)
             try:
                 for path in (WANTED, UNIT, COMMAND, LIBRARY):
                     self._at(path).unlink(missing_ok=True)
@@ -173,7 +176,7 @@ class Installation:
                     shutil.rmtree(tree)
             except OSError as error:
                 raise SipguardError(f"cannot remove sipguard from this host: {error}") from error
-            self._reload_units()
+            self._systemctl("daemon-reload")
         return self._report(before, [])
 
     def _report(self, before: list[str], after: list[str]) -> Report:
@@ -226,11 +229,12 @@ class Installation:
             os.fsync(stream.fileno())
         pathlib.Path(temporary).replace(file)
 
-    def _reload_units(self) -> None:
+    def _systemctl(self, *arguments: str, tolerated: int = 0) -> None:
+        """Tell the running systemd; there is none while an image is built. One exit status besides 0 may be ``tolerated``."""
         systemctl = self._runner.which("systemctl")
         if str(self._root) != "/" or systemctl is None or not pathlib.Path("/run/systemd/system").is_dir():
-            return  # an image that is being built, or a host without systemd
-        argv = [systemctl, "daemon-reload"]
+            return
+        argv = [systemctl, *arguments]
         done = self._runner.run(argv)
-        if done.returncode != 0:
+        if done.returncode not in (0, tolerated):
             raise CommandError(argv, done)

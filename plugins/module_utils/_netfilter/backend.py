@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from .._sip.errors import SipguardError
 from . import netlink
 from .names import Family
-from .ruleset import Ruleset, parse_save
+from .ruleset import HOOKS, Ruleset, parse_save
 from .runner import Runner, explain
 
-__all__ = ["BACKENDS", "Backend", "detect", "has_family", "read_other"]
+__all__ = ["BACKENDS", "Backend", "detect", "has_family", "note_hiding", "read_other"]
 
 BACKENDS = ("nft", "legacy")
 _TABLES = frozenset({"filter", "mangle", "nat", "raw", "security"})
@@ -75,6 +75,15 @@ def has_family(family: Family) -> bool:
     return family.version == 4 or os.path.exists("/proc/net/if_inet6")
 
 
+def note_hiding(ruleset: Ruleset, family: Family) -> None:
+    """Find out which of the tables that iptables cannot show hold chains of ours."""
+    if ruleset.unreadable:
+        found = netlink.nft_rule_chains(family.version)
+        ruleset.hiding = [
+            name for name, hook in HOOKS.items() if name in ruleset.unreadable and (name, hook.chain) in found
+        ]
+
+
 def read_other(
     runner: Runner, backend: Backend, families: tuple[Family, ...]
 ) -> tuple[Backend, dict[Family, Ruleset]] | None:
@@ -97,6 +106,7 @@ def read_other(
         if done.returncode != 0:
             raise explain(argv, done)
         rulesets[family] = parse_save(done.stdout)
+        note_hiding(rulesets[family], family)
     return found, rulesets
 
 

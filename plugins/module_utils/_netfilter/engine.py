@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from .._sip.errors import OptionError, SipguardError
 from . import netlink, sets
-from .backend import Backend, detect, has_family, read_other
+from .backend import Backend, detect, has_family, note_hiding, read_other
 from .names import FAMILIES, HOST_SLOTS, Family
 from .options import Common
 from .persist import Store, boot_warning, rules_file
@@ -91,6 +91,7 @@ class Engine:
             if done.returncode != 0:
                 raise self._explain(argv, done)
             rulesets[family] = parse_save(done.stdout, known)
+            note_hiding(rulesets[family], family)
         headers = sets.read_headers(self.runner)
         return Snapshot(rulesets, headers, read_other(self.runner, self.backend, self.families))
 

@@ -14,7 +14,17 @@ import socket
 import struct
 from collections.abc import Iterator
 
-__all__ = ["AF", "attribute", "attributes", "clear_marks", "dump", "has_extension", "nft_rule_tables", "request"]
+__all__ = [
+    "AF",
+    "attribute",
+    "attributes",
+    "clear_marks",
+    "dump",
+    "has_extension",
+    "nft_rule_chains",
+    "nft_rule_tables",
+    "request",
+]
 
 AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -27,7 +37,7 @@ _CT_NEW, _CT_GET = 0, 1
 _CTA_TUPLE_ORIG, _CTA_MARK, _CTA_ZONE, _CTA_MARK_MASK = 1, 8, 18, 21
 _NLA_F_NESTED = 0x8000
 _NFT_MSG_GETRULE = 7
-_NFTA_RULE_TABLE = 1
+_NFTA_RULE_TABLE, _NFTA_RULE_CHAIN = 1, 2
 _COMPAT_GET = 0
 _NFTA_COMPAT_NAME, _NFTA_COMPAT_REV, _NFTA_COMPAT_TYPE = 1, 2, 3
 
@@ -99,11 +109,20 @@ def request(subsystem: int, message: int, family: int, payload: bytes) -> list[b
 
 def nft_rule_tables(version: int) -> set[str]:
     """Names of the nftables tables of one address family (4 or 6) that hold any rule; empty where the kernel has no nftables."""
+    return {table for table, chain in nft_rule_chains(version)}
+
+
+def nft_rule_chains(version: int) -> set[tuple[str, str]]:
+    """The nftables chains of one address family that hold any rule, as (table, chain)."""
     try:
-        rules = dump(_SUBSYS_NFTABLES, _NFT_MSG_GETRULE, AF[version])
+        rules = [attributes(rule) for rule in dump(_SUBSYS_NFTABLES, _NFT_MSG_GETRULE, AF[version])]
     except OSError:
         return set()
-    return {attributes(rule).get(_NFTA_RULE_TABLE, b"").rstrip(b"\0").decode("ascii", "replace") for rule in rules}
+    return {(_name(rule, _NFTA_RULE_TABLE), _name(rule, _NFTA_RULE_CHAIN)) for rule in rules}
+
+
+def _name(found: dict[int, bytes], kind: int) -> str:
+    return found.get(kind, b"").rstrip(b"\0").decode("ascii", "replace")
 
 
 def has_extension(name: str, is_target: bool, version: int) -> bool | None:

@@ -129,11 +129,11 @@ def plan_family(backend: Backend, live: Ruleset, target: Policy) -> FamilyPlan:
     wanted_generation = choose_generation(own, target)
     wanted = assemble(target, wanted_generation)
     for name in live.unreadable:
-        if name in wanted:
+        if name in wanted or name in live.hiding:
             raise SipguardError(
                 f"table {name} of {target.family.name} holds rules that were written with nft, so that iptables cannot show it: see "
                 f"'nft list table {'ip' if target.family.version == 4 else 'ip6'} {name}' and move them to a table of their own"
-                + (", or use table 'mangle'" if name == "filter" else "")
+                + (", or use table 'mangle'" if name == "filter" and name not in live.hiding else "")
             )
     scripts = []
     for name in HOOKS:

@@ -71,6 +71,8 @@ class Ruleset:
     tables: dict[str, Table] = field(default_factory=dict)
     # Tables that iptables-nft cannot show, because somebody wrote to them with nft.
     unreadable: list[str] = field(default_factory=list)
+    # Those of them that hold chains of ours.
+    hiding: list[str] = field(default_factory=list)
 
     def table(self, name: str) -> Table:
         return self.tables.get(name) or Table(name)

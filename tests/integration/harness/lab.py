@@ -12,9 +12,10 @@ import re
 import select
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Any
 
-from . import sip
+from . import packets, sip
 from .modules import run_module
 from .netns import Namespace
 from .sink import Sink
@@ -286,7 +287,7 @@ class Lab:
     def save(self, family: int, backend: str | None = None) -> str:
         """The rules of a family without counters and time."""
         tool = f"ip{'6' if family == 6 else ''}tables-{backend or self.backend}-save"
-        lines = [line for line in self.pbx.run(tool).splitlines() if not line.startswith("#")]
+        lines = [line for line in self.pbx.run(tool).split("\n") if not line.startswith("#")]
         return "\n".join(re.sub(r"\[\d+:\d+\]", "[0:0]", line) for line in lines)
 
     def sets(self) -> str:
@@ -342,6 +343,12 @@ class Lab:
                 flow.close()
         finally:
             os.sched_setaffinity(0, allowed)
+
+    def raw_passes(self, host: Host, message: sip.Request, made: Iterable[bytes], family: int = 4) -> bool:
+        """Whether the PBX receives `message` sent as these whole packets."""
+        packets.send(host.namespace, made, PBX[family])
+        self.barrier()
+        return self.sink.has(message.token)
 
     def passes(self, flow: UdpFlow, message: sip.Request, *segments: bytes) -> bool:
         """Whether the PBX receives `message` sent over `flow` (as `segments`, when given)."""

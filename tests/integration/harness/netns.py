@@ -47,7 +47,13 @@ read -r _
 def run(*argv: str, stdin: str | None = None) -> str:
     """Standard output of `argv`; an AssertionError with its standard error when it fails."""
     done = subprocess.run(
-        argv, input=stdin, text=True, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        argv,
+        input=stdin,
+        text=True,
+        errors="surrogateescape",
+        capture_output=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
     )
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr or done.stdout}\n{stdin or ''}"
     return done.stdout
@@ -140,9 +146,9 @@ class Namespace:
 
         in_namespace(self.name, write)
 
-    def socket(self, family: int, kind: int) -> socket.socket:
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """A socket inside."""
-        return in_namespace(self.name, lambda: socket.socket(family, kind))
+        return in_namespace(self.name, lambda: socket.socket(family, kind, protocol))
 
     def close(self) -> None:
         """Removes the namespace and ends its holder."""

@@ -88,7 +88,7 @@ _GENERATION = re.compile(r"0x[48c]000000/0xc000000")
 
 def _blocks(saved: str) -> list[list[str]]:
     blocks: list[list[str]] = []
-    for line in saved.splitlines():
+    for line in saved.split("\n"):
         if line.startswith("*"):
             blocks.append([])
         if line and line != "COMMIT":

@@ -271,5 +271,5 @@ def test_command_starts_the_installed_package(tmp_path: Path) -> None:
     text = at(tmp_path, COMMAND).read_text()
     assert text.startswith("#!/usr/bin/python3 -I\n")
     compile(text, COMMAND, "exec")
-    assert f'sys.path.insert(0, "{Path(LIBRARY).parent}")' in text
+    assert f'sys.path.append("{Path(LIBRARY).parent}")' in text
     assert f"from {Path(LIBRARY).name}._host.cli import main" in text

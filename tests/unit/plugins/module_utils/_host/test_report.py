@@ -70,7 +70,7 @@ def test_status_of_a_protected_host(protected: FakeHost, store: Store) -> None:
 def test_status_sorts_signatures_by_what_they_stopped(protected: FakeHost, store: Store) -> None:
     table = "*filter\n:INPUT ACCEPT [0:0]\n"
     lines = [
-        f'[{packets}:100] -A SIPGUARD-UA-HEADER -m string --string "x" --algo bm -m comment --comment "{name}" -g SIPGUARD-UA-HIT\n'
+        f'[{packets}:100] -A SIPGUARD-UA-HEADER -m string --string "x" --algo kmp -m comment --comment "{name}" -g SIPGUARD-UA-HIT\n'
         for packets, name in ((0, "prefix none"), (3, "prefix b"), (4, "prefix c"), (3, "prefix a"), (2, "prefix b"))
     ]
     counted = table + "[9:900] -A INPUT -j DROP\n" + "".join(lines) + "[12:0] -A SIPGUARD-UA-STOP -j DROP\nCOMMIT\n"

@@ -16,7 +16,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset im
 from tests.unit.plugins.module_utils._netfilter import samples
 from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 
-SETS = "add sipguard-trusted4 192.0.2.0/24\nadd sipguard-trusted6 2001:db8::7\n"
+SETS = "add sipguard-trusted4 192.0.2.0/24\nadd sipguard-trusted6 2001:db8::7\n# end\n"
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_damaged_file_costs_one_family_only(host: FakeHost, store: Store, text: 
 
 
 def test_damaged_sets_do_not_cost_the_rules(host: FakeHost, store: Store) -> None:
-    store.write("sets", "add sipguard-trusted4 nonsense\n")
+    store.write("sets", "add sipguard-trusted4 nonsense\n# end\n")
     _done, errors = restore(host, store)
     (error,) = errors
     assert "'nonsense'" in error

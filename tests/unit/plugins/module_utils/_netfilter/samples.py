@@ -44,6 +44,8 @@ SIGNATURES = (
     Signature("a'or'3=3--", PAYLOAD),
     Signature('"; drop table `users`', PAYLOAD),
     Signature("back\\slash", PAYLOAD),
+    Signature('two\\\\ and \\"quote', PAYLOAD),
+    Signature("at the end\\", PAYLOAD),
 )
 
 SAMPLES: dict[str, dict[str, Any]] = {

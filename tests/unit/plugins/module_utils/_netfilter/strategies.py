@@ -52,8 +52,8 @@ def member(slot: str, family: Family, chosen: tuple[Selector, ...], feeds: str =
 
 def host_member(port: int = 22) -> Member:
     """The host's own policy: it sees every packet, so it has no selectors."""
-    accept = replace(Selector("tcp", str(port)).rule(CHAIN_HOST), target="ACCEPT")
-    return Member(CHAIN_HOST, (), {CHAIN_HOST: (accept, Rule(CHAIN_HOST, (), "DROP"))})
+    returns = replace(Selector("tcp", str(port)).rule(CHAIN_HOST), target="RETURN")
+    return Member(CHAIN_HOST, (), {CHAIN_HOST: (returns, Rule(CHAIN_HOST, (), "DROP"))})
 
 
 @st.composite

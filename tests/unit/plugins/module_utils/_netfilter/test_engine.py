@@ -419,13 +419,13 @@ def test_rules_gone_again_right_after_loading_are_an_error(host: FakeHost, store
 def test_rule_that_iptables_shows_otherwise_is_a_warning(host: FakeHost, store: Store) -> None:
     def interfere(argv: Sequence[str], stdin: str) -> Completed | None:
         if argv[0].endswith("/iptables-nft-save"):
-            return Completed(0, host.tables["iptables"].save().replace("--algo bm", "--algo kmp"), "")
+            return Completed(0, host.tables["iptables"].save().replace("--algo kmp", "--algo bm"), "")
         return None
 
     host.interfere = interfere
     (warning,) = run(host, store).warnings
     assert "another form than expected" in warning
-    assert "--algo kmp" in warning
+    assert "--algo bm" in warning
 
 
 def test_persisted_files_are_part_of_changed(host: FakeHost, store: Store) -> None:

@@ -112,12 +112,10 @@ def test_every_builder_renders_one_match_in_words_a_shell_would_keep() -> None:
     rendered = [
         m.in_set("sipguard-trusted4", negated=True).render(),
         m.packet_mark(0x300, 0x300).render(),
-        m.handshake_done(negated=True).render(),
         m.ports("5060:5061,5070").render(),
     ]
     assert [shlex.split(text) for text in rendered] == [
         ["-m", "set", "!", "--match-set", "sipguard-trusted4", "src"],
         ["-m", "mark", "--mark", "0x300/0x300"],
-        ["-m", "conntrack", "!", "--ctstatus", "ASSURED"],
         ["-m", "multiport", "--dports", "5060:5061,5070"],
     ]

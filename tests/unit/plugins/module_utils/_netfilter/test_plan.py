@@ -60,7 +60,7 @@ FOREIGN_RULES = (
 EDITED_RULES = (
     "-j DROP",
     "-s 192.0.2.7/32 -j ACCEPT",
-    '-m string --string "-" --algo bm -j DROP',
+    '-m string --string "-" --algo kmp -j DROP',
     "-m limit --limit 5/min --limit-burst 3 -j RETURN",
 )
 

@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, Family
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy import assemble
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.rule import Rule
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset import (
     Ruleset,
     Table,
@@ -142,13 +143,48 @@ def test_table_that_is_not_there_is_empty() -> None:
     [
         ("*filter\n:INPUT ACCEPT [0:0]\n", "no COMMIT"),
         ("-A INPUT -j ACCEPT\n", "outside of any table"),
-        ("*filter\n:SIPGUARD - [0:0]\n-A SIPGUARD word\nCOMMIT\n", "word"),
+        ("*filter\n:SIPGUARD - [0:0]\nSIPGUARD word\nCOMMIT\n-A X\n", "outside of any table"),
         ("*filter\nCOMMIT\n:SIPGUARD - [0:0]\n", "outside of any table"),
     ],
 )
 def test_parse_save_refuses(text: str, message: str) -> None:
     with pytest.raises(SipguardError, match=message):
         parse_save(text)
+
+
+def test_line_of_our_chain_that_cannot_be_read_is_a_rule_that_nobody_wants() -> None:
+    line = '-A SIPGUARD -m comment --comment "never closed -j ACCEPT'
+    text = f"*filter\n:SIPGUARD - [0:0]\n{line}\n-A SIPGUARD -j RETURN\nCOMMIT\n"
+    first, second = parse_save(text).own_chains("filter")["SIPGUARD"]
+    assert (first.unread, first.render(), second) == (line, line, Rule("SIPGUARD", (), "RETURN"))
+
+
+@pytest.mark.parametrize("char", ["\u2028", "\u2029", "\x85", "\x0c", "\x0b", "\x1c", "\r", "\udcff"], ids=ascii)
+def test_line_of_somebody_else_ends_at_its_line_feed_only(char: str) -> None:
+    """Python knows more ends of a line than iptables-save does."""
+    line = f'-A INPUT -m comment --comment "one{char}-A SIPGUARD -j ACCEPT{char}*raw" -j ACCEPT'
+    own_line = f'-A SIPGUARD -m comment --comment "a{char}b" -j RETURN'
+    ruleset = parse_save(f"*filter\n:INPUT ACCEPT [0:0]\n:SIPGUARD - [0:0]\n{line}\n{own_line}\nCOMMIT\n")
+    assert list(ruleset.tables) == ["filter"]
+    assert ruleset.table("filter").foreign == [line]
+    (rule,) = ruleset.own_chains("filter")["SIPGUARD"]
+    assert rule.render() == own_line
+
+
+def test_parse_save_takes_known_rules_as_they_are() -> None:
+    text = "*filter\n:SIPGUARD - [0:0]\n-A SIPGUARD -j RETURN\n-A SIPGUARD -j DROP\nCOMMIT\n"
+    known = Rule("SIPGUARD", (), "RETURN")
+    first, second = parse_save(text, {known.render(): known}).own_chains("filter")["SIPGUARD"]
+    assert first is known
+    assert second == Rule("SIPGUARD", (), "DROP")
+    assert parse_save(text) == parse_save(text, {known.render(): known})
+
+
+@pytest.mark.parametrize("quoted", ["`filter'", "'filter'"])
+def test_parse_save_knows_tables_that_iptables_cannot_show(quoted: str) -> None:
+    text = f"# Table {quoted} is incompatible, use 'nft' tool.\n*raw\nCOMMIT\n# Table `sipguard' is none of them\n"
+    assert parse_save(text).unreadable == ["filter"]
+    assert parse_save(SAVE.format(rules="")).unreadable == []
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

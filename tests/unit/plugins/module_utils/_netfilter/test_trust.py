@@ -113,7 +113,7 @@ def test_converge_runs_four_times(host: FakeHost, store: Store) -> None:
     assert third.before == third.after == fourth.before == fourth.after == second.after
 
 
-addresses = st.lists(st.ip_addresses().map(str), max_size=4)
+addresses = st.lists((st.ip_addresses(v=4) | st.ip_addresses(v=6, network="2000::/3")).map(str), max_size=4)
 
 
 @given(addresses, addresses)
@@ -217,6 +217,26 @@ def test_converge_refuses_a_set_made_of_something_else(host: FakeHost, store: St
     ],
 )
 def test_read_file_refuses_a_damaged_file(store: Store, text: str) -> None:
-    store.write("sets", "# a remark\n\nadd sipguard-trusted4 192.0.2.1\n" + text)
+    whole = "# a remark\n\nadd sipguard-trusted4 192.0.2.1\n{}# end\n"
+    store.write("sets", whole.format(text))
     with pytest.raises(SipguardError, match="sets"):
         trust.read_file(store)
+    store.write("sets", whole.format(""))
+    assert trust.read_file(store) == wanted("192.0.2.1")
+
+
+def test_read_file_refuses_a_file_without_its_end(host: FakeHost, store: Store) -> None:
+    """Cut anywhere, between two lines even: half of the trusted sources would be locked out at the next boot."""
+    run(host, store, "192.0.2.0/24", "198.51.100.7", "2001:db8::/32")
+    text = store.read("sets") or ""
+    for size in range(len(text)):
+        store.write("sets", text[:size])
+        with pytest.raises(SipguardError, match="sets for the next boot is damaged: its end is missing"):
+            trust.read_file(store)
+    store.write("sets", text)
+    assert trust.read_file(store) == wanted("192.0.2.0/24", "198.51.100.7", "2001:db8::/32")
+
+
+def test_wanted_members_are_never_every_address_there_is() -> None:
+    with pytest.raises(OptionError, match="sources: .* together they mean every address there is"):
+        wanted("0.0.0.0/1", "128.0.0.0/1")

@@ -13,7 +13,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy imp
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.rule import Rule
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset import render_chains
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.sets import sets_in_rules
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.user_agents import read_options
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.user_agents import ODD_SPELLINGS, read_options
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import OptionError
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.presets import PRESETS
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.signatures import (
@@ -65,21 +65,34 @@ def test_hit_does_not_learn_whom_it_must_not() -> None:
     never = ["192.0.2.7", "198.51.100.0/25", "198.51.100.128/25", "203.0.113.1-203.0.113.2", "2001:db8::7"]
     hit = rendered(chains(SCANNER, never=never)[HIT])
     learns = next(place for place, line in enumerate(hit) if "--add-set" in line)
+    after = [line for line in hit[learns:] if "--add-set" not in line]
     assert [line.split()[3] for line in hit[:learns] if " -s " in line] == [
         "192.0.2.7/32",
         "198.51.100.0/24",
         "203.0.113.1/32",
         "203.0.113.2/32",
     ]
-    assert all(line.endswith(f"-g {STOP}") for line in (*hit[:learns], *hit[learns + 1 :]))
+    assert all(line.endswith(f"-g {STOP}") for line in hit[:learns])
+    assert after == hit[-1:] == [f"-A {HIT} -g {STOP}"]
     six = rendered(chains(SCANNER, never=never, family=IPV6)[HIT])
     assert [line.split()[3] for line in six if " -s " in line] == ["2001:db8::7/128"]
 
 
-@pytest.mark.parametrize(("protocols", "asks"), [(["udp"], 0), (["tcp"], 1), (["udp", "tcp"], 1)])
-def test_hit_asks_for_the_handshake_of_tcp(protocols: list[str], asks: int) -> None:
-    lines = rendered(chains(SCANNER, protocols=protocols)[HIT])
-    assert lines.count(f"-A {HIT} -p tcp -m conntrack ! --ctstatus ASSURED -g {STOP}") == asks
+LEARN = "-j SET --add-set sipguard-offenders4 src --exist --timeout 3600"
+
+
+@pytest.mark.parametrize(
+    ("given", "learning"),
+    [
+        ({"protocols": ["udp"]}, [f"-p udp {LEARN}"]),
+        ({"protocols": ["tcp"]}, [f"-p tcp -m conntrack --ctstatus ASSURED {LEARN}"]),
+        ({"ports": [str(port) for port in range(5060, 5092, 2)], "interfaces": ["eth0", "eth1"]},
+         [f"-p udp {LEARN}", f"-p tcp -m conntrack --ctstatus ASSURED {LEARN}"]),
+    ],
+)  # fmt: skip
+def test_hit_learns_a_tcp_source_after_its_handshake_only(given: dict[str, Any], learning: list[str]) -> None:
+    """Each rule says when to learn, never when not to: an invalid packet matches no conntrack option, negated or not."""
+    assert rendered(chains(SCANNER, **given)[HIT]) == [f"-A {HIT} {line}" for line in (*learning, f"-g {STOP}")]
 
 
 def test_hit_without_learning_names_no_set_and_nobody() -> None:
@@ -136,8 +149,15 @@ def test_signature_is_searched_where_its_match_says(signature: Signature, chain:
 def test_odd_spellings_are_searched_for_anchored_signatures(match: str) -> None:
     odd = patterns(chains(Signature("sipcli", match))[ODD], HIT)
     assert len(odd) == len(set(odd))
-    endings = (b"",) if match == PREFIX else (b"\r", b"\n")
-    assert sorted(odd) == sorted(before + b"sipcli" + after for before in (b" ", b"\t", b":") for after in endings)
+    ending = b"" if match == PREFIX else b"\r"
+    usual_without_crlf = [] if match == PREFIX else [b"User-Agent: sipcli\n"]
+    assert odd == [b"User-Agent" + between + b"sipcli" + ending for between in ODD_SPELLINGS] + usual_without_crlf
+
+
+def test_odd_spellings_begin_with_the_headers_name() -> None:
+    """Behind a colon alone stands anybody's subject, session name or host."""
+    for preset in PRESETS.values():
+        assert all(needle.startswith(b"User-Agent") for needle in patterns(chains(*preset)[ODD], HIT))
 
 
 @pytest.mark.parametrize("match", [ANYWHERE, PAYLOAD])
