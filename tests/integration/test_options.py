@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.harness import sip
-from tests.integration.harness.lab import NETWORKS, Lab
+from tests.integration.harness.lab import NETWORKS, WAYS, Lab
 from tests.integration.harness.modules import environment
 
 COLLECTION = "ansible_collections.sipguard.pbx"
@@ -62,12 +62,13 @@ def test_trust_of_an_offender_lets_it_pass(lab: Lab, transport: str, family: int
     assert lab.reaches(lab.trunk, sip.request(), transport, family, source=source)
 
 
-def test_learn_for_zero_judges_each_message(lab: Lab, transport: str, family: int) -> None:
+def test_learn_for_zero_judges_each_message(lab: Lab) -> None:
     lab.blocklist(learn_for=0)
-    source = lab.attacker.address(family)
-    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, source=source)
-    assert lab.reaches(lab.attacker, sip.request(), transport, family, source=source)
-    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, source=source)
+    for transport, family in WAYS:
+        source = lab.attacker.address(family)
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, source=source)
+        assert lab.reaches(lab.attacker, sip.request(), transport, family, source=source)
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, source=source)
 
 
 def test_learn_for_is_the_time_in_the_set(nft_lab: Lab) -> None:
@@ -80,15 +81,16 @@ def test_learn_for_is_the_time_in_the_set(nft_lab: Lab) -> None:
     assert 86000 < remaining[0] <= 86400
 
 
-def test_never_dropped_but_not_learned(lab: Lab, transport: str, family: int) -> None:
+def test_never_dropped_but_not_learned(lab: Lab) -> None:
     lab.blocklist(never=list(NETWORKS["phone"].values()))
-    source = lab.phone.address(family)
-    assert not lab.reaches(lab.phone, sip.request(sip.SCANNER), transport, family, source=source)
-    assert not lab.member("sipguard-offenders", source)
-    assert lab.reaches(lab.phone, sip.request(), transport, family, source=source)
-    attacker = lab.attacker.address(family)
-    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, source=attacker)
-    assert lab.member("sipguard-offenders", attacker)
+    for transport, family in WAYS:
+        source = lab.phone.address(family)
+        assert not lab.reaches(lab.phone, sip.request(sip.SCANNER), transport, family, source=source)
+        assert not lab.member("sipguard-offenders", source)
+        assert lab.reaches(lab.phone, sip.request(), transport, family, source=source)
+        attacker = lab.attacker.address(family)
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, source=attacker)
+        assert lab.member("sipguard-offenders", attacker)
 
 
 def test_observe_drops_nothing_and_records(lab: Lab, transport: str, family: int) -> None:
@@ -129,25 +131,28 @@ def test_enforce_then_observe_four_runs(lab: Lab) -> None:
     assert lab.reaches(lab.attacker, sip.request(sip.SCANNER), source=source)
 
 
-def test_missing_user_agent_dropped_when_asked_for(lab: Lab, transport: str, family: int) -> None:
+def test_missing_user_agent_dropped_when_asked_for(lab: Lab) -> None:
     lab.blocklist(missing_user_agent=True)
-    assert not lab.reaches(lab.attacker, sip.request(None), transport, family)
-    assert lab.reaches(lab.phone, sip.request(), transport, family)
-    assert lab.reaches(lab.phone, sip.request(header=b"user-agent:"), transport, family)
-    assert lab.reaches(lab.phone, sip.response(sip.PHONE, header=b"Server: "), transport, family)
+    for transport, family in WAYS:
+        assert not lab.reaches(lab.attacker, sip.request(None), transport, family)
+        assert lab.reaches(lab.phone, sip.request(), transport, family)
+        assert lab.reaches(lab.phone, sip.request(header=b"user-agent:"), transport, family)
+        assert lab.reaches(lab.phone, sip.response(sip.PHONE, header=b"Server: "), transport, family)
 
 
-def test_missing_user_agent_keep_alive_passes(lab: Lab, transport: str, family: int) -> None:
+def test_missing_user_agent_keep_alive_passes(lab: Lab) -> None:
     lab.blocklist(missing_user_agent=True)
-    flow = lab.phone.flow(transport, family)
-    flow.send(b"\r\n\r\n")
-    assert lab.passes(flow, sip.request())
+    for transport, family in WAYS:
+        flow = lab.phone.flow(transport, family)
+        flow.send(b"\r\n\r\n")
+        assert lab.passes(flow, sip.request())
 
 
-def test_no_user_agent_off_lets_an_empty_one_pass(lab: Lab, transport: str, family: int) -> None:
+def test_no_user_agent_off_lets_an_empty_one_pass(lab: Lab) -> None:
     lab.blocklist(no_user_agent=False)
-    assert lab.reaches(lab.phone, sip.request(""), transport, family)
-    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family)
+    for transport, family in WAYS:
+        assert lab.reaches(lab.phone, sip.request(""), transport, family)
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family)
 
 
 def test_ignore_case_off(nft_lab: Lab) -> None:
@@ -156,24 +161,27 @@ def test_ignore_case_off(nft_lab: Lab) -> None:
     assert nft_lab.reaches(nft_lab.attacker, sip.request("evilbot/1.2"))
 
 
-def test_interfaces_only_there(lab: Lab, transport: str, family: int) -> None:
+def test_interfaces_only_there(lab: Lab) -> None:
     lab.blocklist(interfaces=["attacker"])
-    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family)
-    assert lab.reaches(lab.phone, sip.request(sip.SCANNER), transport, family)
+    for transport, family in WAYS:
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family)
+        assert lab.reaches(lab.phone, sip.request(sip.SCANNER), transport, family)
 
 
-def test_ports_only_those(lab: Lab, transport: str, family: int) -> None:
+def test_ports_only_those(lab: Lab) -> None:
     lab.blocklist(ports=["5061", "5065:5070"], learn_for=0)
-    for port, passes in ((5060, True), (5061, False), (5070, False)):
-        assert lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, port=port) is passes
-        assert lab.reaches(lab.phone, sip.request(), transport, family, port=port)
+    for transport, family in WAYS:
+        for port, passes in ((5060, True), (5061, False), (5070, False)):
+            assert lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, port=port) is passes
+            assert lab.reaches(lab.phone, sip.request(), transport, family, port=port)
 
 
-def test_offender_keeps_what_is_not_sip(lab: Lab, transport: str, family: int) -> None:
+def test_offender_keeps_what_is_not_sip(lab: Lab) -> None:
     lab.blocklist(ports=["5060"])
-    source = lab.attacker.address(family)
-    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, source=source)
-    assert lab.reaches(lab.attacker, sip.request(), transport, family, source=source, port=5070)
+    for transport, family in WAYS:
+        source = lab.attacker.address(family)
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family, source=source)
+        assert lab.reaches(lab.attacker, sip.request(), transport, family, source=source, port=5070)
 
 
 def test_families_only_those(lab: Lab, family: int) -> None:
@@ -223,9 +231,9 @@ def test_families_one_then_both_and_the_status_of_each(lab: Lab) -> None:
     assert _status(lab)[0] == 1
 
 
-def test_protocols_only_those(lab: Lab, transport: str, family: int) -> None:
+def test_protocols_only_those(lab: Lab, transport: str) -> None:
     lab.blocklist(protocols=[transport])
-    for spoken in ("udp", "tcp"):
+    for spoken, family in WAYS:
         passes = spoken != transport
         assert lab.reaches(lab.attacker, sip.request(sip.SCANNER), spoken, family) is passes
 
@@ -247,14 +255,15 @@ def test_table_moved_four_runs(lab: Lab) -> None:
         assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), "udp", family)
 
 
-def test_reject_is_seen_by_the_sender(lab: Lab, transport: str, family: int) -> None:
+def test_reject_is_seen_by_the_sender(lab: Lab) -> None:
     lab.four_runs("sip_ua_blocklist", action="reject", reject_with="tcp-reset", learn_for=0)
-    flow = lab.attacker.flow(transport, family)
-    flow.send(sip.request(sip.SCANNER).wire)
-    with pytest.raises(ConnectionRefusedError if transport == "udp" else ConnectionResetError):
-        flow.answer()
-    assert lab.reaches(lab.phone, sip.request(), transport, family)
-    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family)
+    for transport, family in WAYS:
+        flow = lab.attacker.flow(transport, family)
+        flow.send(sip.request(sip.SCANNER).wire)
+        with pytest.raises(ConnectionRefusedError if transport == "udp" else ConnectionResetError):
+            flow.answer()
+        assert lab.reaches(lab.phone, sip.request(), transport, family)
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family)
 
 
 @pytest.mark.parametrize("reject_with", ["icmp-port-unreachable", "icmp-admin-prohibited", "icmp-host-unreachable"])
@@ -278,11 +287,12 @@ def test_reject_and_learn_answers_once(lab: Lab, family: int) -> None:
     assert flow.answer(0.01) == b""
 
 
-def test_drop_is_silent(lab: Lab, transport: str, family: int) -> None:
+def test_drop_is_silent(lab: Lab) -> None:
     lab.blocklist(learn_for=0)
-    flow = lab.attacker.flow(transport, family)
-    assert not lab.passes(flow, sip.request(sip.SCANNER))
-    assert flow.answer(0.01) == b""
+    for transport, family in WAYS:
+        flow = lab.attacker.flow(transport, family)
+        assert not lab.passes(flow, sip.request(sip.SCANNER))
+        assert flow.answer(0.01) == b""
 
 
 def test_mark_mask_keeps_foreign_bits(lab: Lab, transport: str, family: int) -> None:
@@ -300,13 +310,14 @@ def test_mark_mask_keeps_foreign_bits(lab: Lab, transport: str, family: int) -> 
     assert all(mark & ~0x0C000011 == 0 for mark in marks)
 
 
-def test_mark_mask_of_ones_own(lab: Lab, transport: str, family: int) -> None:
+def test_mark_mask_of_ones_own(lab: Lab) -> None:
     lab.four_runs("sip_ua_blocklist", mark_mask="0x30")
-    flow = lab.phone.flow(transport, family)
-    assert lab.passes(flow, sip.request())
-    assert lab.passes(flow, sip.request())
-    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family)
-    assert "0xc000000" not in lab.save(family)
+    for transport, family in WAYS:
+        flow = lab.phone.flow(transport, family)
+        assert lab.passes(flow, sip.request())
+        assert lab.passes(flow, sip.request())
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family)
+        assert "0xc000000" not in lab.save(family)
 
 
 def test_persist_off_writes_nothing(nft_lab: Lab) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from tests.integration.harness import sip
-from tests.integration.harness.lab import Lab, UdpFlow
+from tests.integration.harness.lab import WAYS, Host, Lab, UdpFlow
 
 
 def _talk(flow: UdpFlow, user_agent: str) -> None:
@@ -16,42 +16,55 @@ def _talk(flow: UdpFlow, user_agent: str) -> None:
         assert flow.answer().startswith(b"SIP/2.0 200 OK")
 
 
-def test_running_attack_cut_by_the_first_application(lab: Lab, transport: str, family: int) -> None:
+def _flows(host: Host) -> list[UdpFlow]:
+    """One flow of each transport and family."""
+    return [host.flow(transport, family) for transport, family in WAYS]
+
+
+def test_running_attack_cut_by_the_first_application(lab: Lab) -> None:
     # conntrack is at work before we are, as on a host with a stateful firewall
-    lab.iptables("-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT", family=family)
-    attack, call = lab.attacker.flow(transport, family), lab.phone.flow(transport, family)
-    _talk(attack, sip.SCANNER)
-    _talk(call, sip.PHONE)
+    for family in (4, 6):
+        state = ["-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED"]
+        lab.iptables("-A", "INPUT", *state, "-j", "ACCEPT", family=family)
+    attacks, calls = _flows(lab.attacker), _flows(lab.phone)
+    for attack, call in zip(attacks, calls, strict=True):
+        _talk(attack, sip.SCANNER)
+        _talk(call, sip.PHONE)
     lab.blocklist()
-    assert not lab.passes(attack, sip.request(sip.SCANNER))
-    assert not lab.passes(attack, sip.request())
-    assert lab.passes(call, sip.request())
+    for attack, call in zip(attacks, calls, strict=True):
+        assert not lab.passes(attack, sip.request(sip.SCANNER))
+        assert not lab.passes(attack, sip.request())
+        assert lab.passes(call, sip.request())
 
 
-def test_running_attack_untracked_before_cut(lab: Lab, transport: str, family: int) -> None:
-    attack, call = lab.attacker.flow(transport, family), lab.phone.flow(transport, family)
-    _talk(attack, sip.SCANNER)
-    _talk(call, sip.PHONE)
+def test_running_attack_untracked_before_cut(lab: Lab) -> None:
+    attacks, calls = _flows(lab.attacker), _flows(lab.phone)
+    for attack, call in zip(attacks, calls, strict=True):
+        _talk(attack, sip.SCANNER)
+        _talk(call, sip.PHONE)
     lab.blocklist()
-    assert not lab.passes(attack, sip.request(sip.SCANNER))
-    assert lab.passes(call, sip.request())
+    for attack, call in zip(attacks, calls, strict=True):
+        assert not lab.passes(attack, sip.request(sip.SCANNER))
+        assert lab.passes(call, sip.request())
 
 
-def test_running_attack_cut_by_a_later_signature(lab: Lab, transport: str, family: int) -> None:
+def test_running_attack_cut_by_a_later_signature(lab: Lab) -> None:
     lab.blocklist()
-    attack, call = lab.attacker.flow(transport, family), lab.phone.flow(transport, family)
-    _talk(attack, "evilbot/1.0")
-    _talk(call, sip.PHONE)
+    attacks, calls = _flows(lab.attacker), _flows(lab.phone)
+    for attack, call in zip(attacks, calls, strict=True):
+        _talk(attack, "evilbot/1.0")
+        _talk(call, sip.PHONE)
     lab.blocklist(user_agents=["evilbot/"])
-    assert not lab.passes(attack, sip.request("evilbot/1.0"))
-    _talk(call, sip.PHONE)
-    assert lab.passes(call, sip.request())
+    for attack, call in zip(attacks, calls, strict=True):
+        assert not lab.passes(attack, sip.request("evilbot/1.0"))
+        _talk(call, sip.PHONE)
+        assert lab.passes(call, sip.request())
 
 
-def test_idle_conversation_judged_after_any_number_of_changes(lab: Lab, transport: str, family: int) -> None:
+def test_idle_conversation_judged_after_any_number_of_changes(lab: Lab) -> None:
     """Two bits count to three: a conversation that slept through all generations is not taken for one of the newest."""
     lab.blocklist()
-    attacks = [lab.attacker.flow(transport, family) for dummy in range(5)]
+    attacks = [attack for dummy in range(5) for attack in _flows(lab.attacker)]
     for attack in attacks:
         _talk(attack, "evilbot/1.0")
     for number in range(4):
@@ -61,39 +74,49 @@ def test_idle_conversation_judged_after_any_number_of_changes(lab: Lab, transpor
         assert not lab.passes(attack, sip.request("evilbot/1.0"))
 
 
-def test_each_change_judges_again(lab: Lab, transport: str, family: int) -> None:
+def test_each_change_judges_again(lab: Lab) -> None:
     bots = [f"evilbot{letter}/1.0" for letter in "abcde"]
     lab.blocklist()
-    attacks = [lab.attacker.flow(transport, family) for dummy in bots]
-    call = lab.phone.flow(transport, family)
+    attacks = [_flows(lab.attacker) for dummy in bots]
+    calls = _flows(lab.phone)
     for number, bot in enumerate(bots):
-        for attack, agent in zip(attacks[number:], bots[number:], strict=True):
-            _talk(attack, agent)
-        _talk(call, sip.PHONE)
+        for flows, agent in zip(attacks[number:], bots[number:], strict=True):
+            for attack in flows:
+                _talk(attack, agent)
+        for call in calls:
+            _talk(call, sip.PHONE)
         lab.blocklist(user_agents=bots[: number + 1])
-        assert not lab.passes(attacks[number], sip.request(bot))
-    _talk(call, sip.PHONE)
+        for attack in attacks[number]:
+            assert not lab.passes(attack, sip.request(bot))
+    for call in calls:
+        _talk(call, sip.PHONE)
 
 
-def test_unchanged_run_admits_on(lab: Lab, transport: str, family: int) -> None:
+def test_unchanged_run_admits_on(lab: Lab) -> None:
     lab.blocklist(learn_for=0)
-    flow = lab.phone.flow(transport, family)
-    assert lab.passes(flow, sip.request())
-    # admitted: not looked at again, by design, until the policy changes
-    assert lab.passes(flow, sip.request(sip.SCANNER))
+    flows = _flows(lab.phone)
+    for flow in flows:
+        assert lab.passes(flow, sip.request())
+        # admitted: not looked at again, by design, until the policy changes
+        assert lab.passes(flow, sip.request(sip.SCANNER))
     before = lab.snapshot()
     assert not lab.blocklist(learn_for=0)["changed"]
     assert lab.snapshot() == before
-    assert lab.passes(flow, sip.request(sip.SCANNER))
+    for flow in flows:
+        assert lab.passes(flow, sip.request(sip.SCANNER))
     lab.blocklist(learn_for=0, user_agents=["evilbot/"])
-    assert not lab.passes(flow, sip.request(sip.SCANNER))
+    for flow in flows:
+        assert not lab.passes(flow, sip.request(sip.SCANNER))
 
 
-def test_policy_gone_and_back_judges_again(lab: Lab, transport: str, family: int) -> None:
+def test_policy_gone_and_back_judges_again(lab: Lab) -> None:
     lab.blocklist(learn_for=0)
-    flow = lab.phone.flow(transport, family)
-    assert lab.passes(flow, sip.request())
+    flows = _flows(lab.phone)
+    for flow in flows:
+        assert lab.passes(flow, sip.request())
     lab.blocklist(state="absent")
-    assert lab.passes(flow, sip.request(sip.SCANNER))
+    for flow in flows:
+        assert lab.passes(flow, sip.request(sip.SCANNER))
     lab.blocklist(learn_for=0)
-    assert not lab.passes(flow, sip.request(sip.SCANNER))
+    for flow in flows:
+        assert not lab.passes(flow, sip.request(sip.SCANNER))

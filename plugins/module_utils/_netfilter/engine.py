@@ -101,7 +101,11 @@ class Engine:
         if snapshot.other is not None:
             backend, rulesets = snapshot.other
             for family, ruleset in rulesets.items():
-                plan.evictions += plan_family(backend, ruleset, Policy(family)).scripts
+                left = plan_family(backend, ruleset, Policy(family))
+                plan.evictions += left.scripts
+                for item in plan.families:
+                    if item.family == family:
+                        item.foreign += [f"{line} (iptables-{backend.name})" for line in left.foreign]
         plan_sets(plan, snapshot.headers)
         return plan
 

@@ -100,6 +100,8 @@ class Store:
         except SipguardError as error:
             raise SipguardError(f"{path} is damaged: {error}") from error
         foreign = [line for table in ruleset.tables.values() for line in table.foreign]
+        chains = [rules for table in ruleset.tables.values() for rules in table.chains.values()]
+        foreign += [rule.unread for rules in chains for rule in rules if rule.unread]
         if not backend or foreign or not ruleset.tables:
             what = f"a line that is not ours: {foreign[0]}" if foreign else "no rules of ours"
             raise SipguardError(f"{path} is damaged: it holds {what}")

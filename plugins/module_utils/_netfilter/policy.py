@@ -110,7 +110,7 @@ class Member:
     def feeds(self, set_name: str) -> bool:
         """Whether a rule of this member adds sources to the set."""
         return any(
-            option.name == "--add-set" and option.values[0] == set_name
+            option.name == "--add-set" and option.values[:1] == (set_name,)
             for rules in self.chains.values()
             for rule in rules
             for option in rule.target_options
@@ -245,7 +245,12 @@ def read_policy(
     members: dict[str, Member] = {}
     for slot in HOST_SLOTS + RATE_SLOTS + GATE_SLOTS:
         place = tables.get("filter", {}) if slot in HOST_SLOTS else chains
-        owned = {name: rules for name, rules in place.items() if name == slot or name.startswith(slot + "-")}
+        owned = {
+            # What no member writes (see assemble), somebody else put there.
+            name: tuple(rule for rule in rules if not rule.unread and rule.target != "ACCEPT")
+            for name, rules in place.items()
+            if name == slot or name.startswith(slot + "-")
+        }
         if slot not in owned:
             continue
         jumps = [Selector.read(rule) for rule in leading if rule.target == slot]
@@ -267,7 +272,8 @@ def _read_generation(main: Iterable[Rule]) -> tuple[int, int]:
             value, mask = (int(part, 16) for part in mark.options[0].values[0].split("/"))
         except (IndexError, ValueError):
             continue
-        if mask and value in generations(mask):
+        # A mask of ours has at most eight bits (options.py), and all values of a larger one are too many to list.
+        if mask > 0 and bin(mask).count("1") <= 8 and value in generations(mask):
             return value, mask
     return 0, ADMISSION_MASK
 

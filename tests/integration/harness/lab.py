@@ -20,10 +20,12 @@ from .modules import run_module
 from .netns import Namespace
 from .sink import Sink
 
-__all__ = ["PBX", "Host", "Lab", "TcpFlow", "UdpFlow"]
+__all__ = ["PBX", "WAYS", "Host", "Lab", "TcpFlow", "UdpFlow"]
 
 PBX = {4: "192.0.2.1", 6: "2001:db8::1"}
 PORTS = (5060, 5061, 5070)
+# Transport and family of whatever is said.
+WAYS = tuple(itertools.product(("udp", "tcp"), (4, 6)))
 # Peers own whole networks: every test, and every marker, speaks from an address nobody has used before.
 NETWORKS = {
     "phone": {4: "198.51.100.0/24", 6: "2001:db8:1::/64"},

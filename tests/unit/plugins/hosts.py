@@ -27,6 +27,15 @@ esac
 """
 
 
+# The places in which the product looks for commands besides PATH are those of this machine, so they are taken away.
+_WITHOUT_COMMANDS = """\
+import runpy, sys
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import runner
+runner._EXTRA_PATH = ()
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
 @dataclass(frozen=True)
 class BareHost:
     """``read`` and ``refused`` are the commands that were started, in order."""
@@ -56,13 +65,17 @@ class BareHost:
     def refused(self) -> list[str]:
         return self._lines("refused")
 
-    def run_module(self, name: str, options: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
-        """A module's result, failed or not: the real module in a process of its own."""
+    def run_module(
+        self, name: str, options: dict[str, Any], *, check: bool = False, commands: bool = True
+    ) -> dict[str, Any]:
+        """A module's result, failed or not: the real module in a process of its own. Without ``commands`` there is none at all."""
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
         file = self.root / "arguments.json"
         file.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
-        argv = [sys.executable, "-m", f"ansible_collections.sipguard.pbx.plugins.modules.{name}", str(file)]
-        done = subprocess.run(argv, cwd="/", env=self.environment(), capture_output=True, text=True, check=False)
+        module = f"ansible_collections.sipguard.pbx.plugins.modules.{name}"
+        argv = [sys.executable, *(["-m"] if commands else ["-c", _WITHOUT_COMMANDS]), module, str(file)]
+        environment = self.environment() if commands else {**self.environment(), "PATH": str(self.root / "nowhere")}
+        done = subprocess.run(argv, cwd="/", env=environment, capture_output=True, text=True, check=False)
         assert done.stdout.startswith("\n{"), done.stderr
         result: dict[str, Any] = json.loads(done.stdout)
         assert bool(result.get("failed")) == (done.returncode != 0), result

@@ -35,7 +35,7 @@ def run(host: BareHost, **options: Any) -> tuple[dict[str, Any], str]:
     environment["PATH"] = f"{host.root / 'bin'}:{Path(sys.executable).parent}:{os.defpath}"
     done = subprocess.run(argv, env=environment, cwd=host.root, capture_output=True, text=True, check=False)
     assert "=> " in done.stdout, done.stderr
-    state, _, text = done.stdout.partition("=> ")
+    state, dummy, text = done.stdout.partition("=> ")
     result: dict[str, Any] = {**json.loads(text), "failed": "FAILED" in state}
     assert result["failed"] is (done.returncode != 0)
     return result, " ".join(done.stderr.split())
@@ -65,15 +65,42 @@ def test_name_that_cannot_be_resolved_fails_before_the_host_is_touched(host: Bar
     [
         (["192.0.2.10-192.0.2.11", "2001:db8::/32"], {"ipv4": ["192.0.2.10/31"], "ipv6": ["2001:db8::/32"]}),
         ([], {"ipv4": [], "ipv6": []}),
+        (None, {"ipv4": [], "ipv6": []}),
+        ("192.0.2.7, 2001:db8::7", {"ipv4": ["192.0.2.7"], "ipv6": ["2001:db8::7"]}),
     ],
 )
 def test_sources_without_names_reach_the_module_as_they_are(
-    host: BareHost, sources: list[str], trusted: dict[str, list[str]]
+    host: BareHost, sources: list[str] | str | None, trusted: dict[str, list[str]]
 ) -> None:
     result, said = run(host, sources=sources)
     assert (result["failed"], result["trusted"]) == (False, trusted)
     assert "resolved" not in result
     assert "sip_trust:" not in said
+
+
+def test_names_in_a_string_become_addresses_too(host: BareHost) -> None:
+    result, dummy = run(host, sources="192.0.2.7, localhost")
+    assert result["failed"] is False
+    assert result["resolved"].keys() == {"localhost"}
+    assert {"192.0.2.7", "127.0.0.1"} <= set(result["trusted"]["ipv4"])
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ([{"name": "sip.example"}], "sources: {'name': 'sip.example'} cannot be used; an address, a network, a range"),
+        (["192.0.2.7", None], "sources: None cannot be used; an address, a network, a range or a name, as text"),
+        ({"name": "sip.example"}, "sources: {'name': 'sip.example'} cannot be used; a list of addresses"),
+    ],
+    ids=str,
+)
+def test_sources_that_are_no_text_fail_before_the_host_is_touched(
+    host: BareHost, sources: object, message: str
+) -> None:
+    result, dummy = run(host, sources=sources)
+    assert result["failed"] is True
+    assert result["msg"].startswith(message)
+    assert (host.read, host.refused) == ([], [])
 
 
 def test_mistake_in_an_address_is_left_to_the_module(host: BareHost) -> None:

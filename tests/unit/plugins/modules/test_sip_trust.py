@@ -34,6 +34,10 @@ from tests.unit.plugins.hosts import BareHost
             "['192.0.2.0/24']",
             "198.51.100.7, from which this host is administered, has to be among them",
         ),
+        ({"sources": ["0.0.0.0/1", "128.0.0.0/1"]}, "sources", "'128.0.0.0/1'", "together they mean every address"),
+        ({"sources": ["%eth0"]}, "sources", "'%eth0'", "the address without its zone would be right"),
+        ({"sources": ["::ffff:1.2.3.4"]}, "sources", "'::ffff:1.2.3.4'", "its IPv4 form would be right"),
+        ({"sources": ["adac.de"]}, "sources", "'adac.de'", "it is a name"),
         ({"must_include": ["localhost"]}, "must_include", "'localhost'", "it is a name"),
     ],
     ids=lambda value: str(value)[:40],
@@ -77,6 +81,14 @@ def test_check_mode_reports_and_only_reads(host: BareHost) -> None:
     assert (result["changed"], result["persisted"]) == (True, False)
     assert result["diff"] == {"before": "", "after": "sipguard-trusted4 192.0.2.0/24\nsipguard-trusted6 2001:db8::7\n"}
     assert (host.read, host.refused) == (["ipset list -terse"], [])
+
+
+def test_check_mode_sees_past_packages_that_are_still_to_be_installed(host: BareHost) -> None:
+    result = host.run_module("sip_trust", {"sources": ["192.0.2.0/24"]}, check=True, commands=False)
+    assert (result.get("failed"), result["changed"], result["persisted"]) == (None, True, False)
+    assert result["trusted"] == {"ipv4": ["192.0.2.0/24"], "ipv6": []}
+    assert result["diff"] == {"before": "", "after": "sipguard-trusted4 192.0.2.0/24\n"}
+    assert (host.read, host.refused) == ([], [])
 
 
 def test_sources_of_a_family_that_is_not_wanted_are_left_out(host: BareHost) -> None:

@@ -19,6 +19,8 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ports": []}, "ports", "[]", "at least one entry is needed"),
     ({"protocols": []}, "protocols", "[]", "at least one entry is needed"),
     ({"interfaces": ["eth0/1"]}, "interfaces", "'eth0/1'", "such as eth0 or wg+, would be right"),
+    ({"interfaces": ["-x"]}, "interfaces", "'-x'", "such as eth0 or wg+, would be right"),
+    ({"never": ["0.0.0.0/1", "128.0.0.0/1"]}, "never", "'0.0.0.0/1'", "together they mean every address there is"),
     ({"mark_mask": "0x5"}, "mark_mask", "'0x5'", "such as 0x0c000000, would be right"),
     ({"lock_timeout": 0}, "lock_timeout", "0", "1 to 3600 seconds would be right"),
     ({"learn_for": 2147484}, "learn_for", "2147484", "0 (off) to 2147483 seconds would be right"),
@@ -100,6 +102,20 @@ def test_check_mode_reports_and_only_reads(host: BareHost) -> None:
     assert '--comment "exact -"' in after
     assert host.read[:3] == ["iptables-nft-save ", "ip6tables-nft-save ", "ipset list -terse"]
     assert host.refused == []
+
+
+def test_check_mode_sees_past_packages_that_are_still_to_be_installed(host: BareHost) -> None:
+    result = host.run_module("sip_ua_blocklist", {"presets": ["scanners"]}, check=True, commands=False)
+    assert (result.get("failed"), result["changed"], result["persisted"]) == (None, True, False)
+    assert all(result["rules"].values())
+    assert "-A SIPGUARD-UA-HEADER " in result["diff"]["after"]
+    assert (host.read, host.refused) == ([], [])
+
+
+def test_real_run_without_packages_says_which_is_missing(host: BareHost) -> None:
+    result = host.run_module("sip_ua_blocklist", {}, commands=False)
+    assert result["failed"] is True
+    assert "install the package 'iptables'" in result["msg"]
 
 
 def test_refused_entries_of_a_preset_are_reported(host: BareHost) -> None:

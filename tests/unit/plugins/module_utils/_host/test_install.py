@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -70,8 +71,11 @@ def test_installed_files_do_not_depend_on_the_umask(tmp_path: Path, umask: int) 
         installation(tmp_path).install(check=False)
     finally:
         os.umask(before)
-    tree = at(tmp_path, LIBRARY)
-    assert {stat.S_IMODE(path.stat().st_mode) for path in tree.rglob("*") if path.is_dir()} == {0o755}
+    tree = at(tmp_path, LIBRARY).resolve()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tree, *tree.rglob("*")) if path.is_dir()} == {0o755}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tree.rglob("*") if path.is_file()} == {0o644}
+    assert stat.S_IMODE(at(tmp_path, COMMAND).stat().st_mode) == 0o755
+    assert stat.S_IMODE(at(tmp_path, UNIT).stat().st_mode) == 0o644
 
 
 def test_check_changes_nothing_and_says_the_same(tmp_path: Path) -> None:
@@ -127,7 +131,7 @@ def test_next_run_repairs_what_somebody_changed(tmp_path: Path, edit: str) -> No
     check = installation(tmp_path).install(check=True)
     assert (check.changed, check.after) == (True, right)
     lines = check.before.splitlines()
-    assert shown in lines if shown else len(lines) == 3
+    assert shown in lines if shown else len([line for line in lines if "left over" not in line]) == 3
     assert installation(tmp_path).install(check=False) == check
     assert installation(tmp_path).install(check=True).changed is False
     assert sorted(
@@ -148,6 +152,41 @@ def test_other_version_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytes
     tree = at(tmp_path, LIBRARY)
     assert {str(path.relative_to(tree)): path.read_text() for path in tree.rglob("*.py")} == sources
     assert not old_tree.exists()
+
+
+LEFT_OVER = ("sipguard-0123456789ab", "sipguard-0123456789ab.new", "sipguard-{version}.new")
+OTHERS = ("sipguard-data", "sipguard-0123456789ab-data", "sipguard-0123456789AB", "sipguard-0123456789", "sipguard2")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("act", ["install", "remove"])
+def test_trees_that_a_killed_run_left_go_and_those_of_others_stay(tmp_path: Path, act: str, installed: bool) -> None:
+    parent = at(tmp_path, LIBRARY).parent
+    version = installation(tmp_path).version
+    if installed:
+        installation(tmp_path).install(check=False)
+    left = [parent / name.format(version=version) for name in LEFT_OVER]
+    for path in (*left, *(parent / name for name in OTHERS)):
+        (path / "_sip").mkdir(parents=True)
+        (path / "_sip/errors.py").write_text("half of\n")
+    would = getattr(installation(tmp_path), act)(True)
+    assert [line for line in would.before.splitlines() if "left over" in line] == [
+        f"{path} (left over)" for path in sorted(left)
+    ]
+    assert all(path.is_dir() for path in left)
+    done = getattr(installation(tmp_path), act)(False)
+    assert done == would
+    assert done.changed is True
+    own = ["sipguard", f"sipguard-{version}"] if act == "install" else []
+    assert sorted(path.name for path in parent.iterdir()) == sorted([*own, *OTHERS])
+    assert all((parent / name / "_sip/errors.py").read_text() == "half of\n" for name in OTHERS)
+    assert getattr(installation(tmp_path), act)(False).changed is False
+
+
+def test_tree_is_named_after_its_content(tmp_path: Path) -> None:
+    version = installation(tmp_path).install(check=False).version
+    assert re.fullmatch("[0-9a-f]{12}", version)
+    assert os.readlink(at(tmp_path, LIBRARY)) == f"sipguard-{version}"
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -195,14 +234,46 @@ def test_image_in_a_directory_reloads_no_units(tmp_path: Path) -> None:
     assert host.calls == []
 
 
-def test_failing_reload_of_units_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+IS_DIR = Path.is_dir
+
+
+@pytest.fixture
+def booted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+    """A host under systemd; what would be "/" is below the test's directory."""
+    monkeypatch.setattr(Path, "is_dir", lambda self: str(self) == "/run/systemd/system" or IS_DIR(self))
+    monkeypatch.setattr(Installation, "_at", lambda self, path: at(tmp_path, path))
     host = FakeHost(commands={"systemctl"})
-    host.interfere = lambda argv, stdin: Completed(1, "", "Failed to reload daemon\n")
-    booted = Installation(host, "/")
-    monkeypatch.setattr(Path, "is_dir", lambda self: True)
-    with pytest.raises(CommandError, match="systemctl failed: Failed to reload daemon"):
-        booted._reload_units()
-    assert host.calls == ["systemctl daemon-reload"]
+    host.interfere = lambda argv, stdin: Completed(0, "", "")
+    return host
+
+
+def test_systemd_is_told_after_files_came_and_before_they_go(booted: FakeHost) -> None:
+    Installation(booted, "/").install(check=True)
+    assert booted.calls == []
+    Installation(booted, "/").install(check=False)
+    Installation(booted, "/").install(check=False)
+    assert booted.calls == ["systemctl daemon-reload"]
+    booted.calls.clear()
+    Installation(booted, "/").remove(check=False)
+    Installation(booted, "/").remove(check=False)
+    assert booted.calls == ["systemctl stop sipguard-restore.service", "systemctl daemon-reload"]
+
+
+def test_unit_that_systemd_does_not_know_is_no_obstacle(booted: FakeHost) -> None:
+    Installation(booted, "/").install(check=False)
+    booted.interfere = lambda argv, stdin: Completed(5 * (argv[1] == "stop"), "", "Unit not loaded.\n")
+    assert Installation(booted, "/").remove(check=False).changed is True
+
+
+@pytest.mark.parametrize(
+    ("act", "command"), [("install", "daemon-reload"), ("remove", "stop"), ("remove", "daemon-reload")]
+)
+def test_failing_systemctl_is_an_error(booted: FakeHost, act: str, command: str) -> None:
+    if act == "remove":
+        Installation(booted, "/").install(check=False)
+    booted.interfere = lambda argv, stdin: Completed(int(argv[1] == command), "", "Failed\n")
+    with pytest.raises(CommandError, match="systemctl failed: Failed"):
+        getattr(Installation(booted, "/"), act)(False)
 
 
 RUN = """

@@ -92,6 +92,11 @@ DAMAGES = {
     "hook behind an accept": ("*filter\n-I INPUT -j ACCEPT\nCOMMIT\n", "edited by somebody, or damaged"),
     "chain emptied": ("*filter\n:SIPGUARD-JUDGE - [0:0]\nCOMMIT\n", "edited by somebody, or damaged"),
     "rule added": ("*filter\n-I SIPGUARD -j ACCEPT\nCOMMIT\n", "edited by somebody, or damaged"),
+    "accepted before it is judged": (
+        "*filter\n-I SIPGUARD-UA -s 192.0.2.7/32 -j ACCEPT\nCOMMIT\n",
+        "edited by somebody, or damaged",
+    ),
+    "rule that cannot be read": ("*filter\n-A SIPGUARD-UA word\nCOMMIT\n", "edited by somebody, or damaged"),
     "signature removed": ("*filter\n:SIPGUARD-UA-HEADER - [0:0]\nCOMMIT\n", "not as at the next boot"),
     "everything flushed": ("", "unprotected"),
 }
@@ -115,7 +120,20 @@ def test_status_of_a_host_without_anything(host: FakeHost, store: Store) -> None
     host.read_only = True
     found, _text, status = report.status(host, store)
     assert (status, found["protected"], found["sets"]) == (1, False, {})
-    assert {part["state"] for part in found["families"].values()} == {"unprotected"}
+    assert {part["state"] for part in found["families"].values()} == {"not managed"}
+
+
+@pytest.mark.parametrize(("sample", "head"), [("enforce", "protected"), ("observe", "OBSERVING, nothing is stopped")])
+def test_status_does_not_blame_a_family_that_was_left_out(host: FakeHost, store: Store, sample: str, head: str) -> None:
+    store.write("rules.v4", store.rules_text(samples.golden(sample, FAMILIES[0]), "nft"))
+    restore(host, store)
+    found, text, status = report.status(host, store)
+    assert (status, found["protected"], found["observing"]) == (0, sample == "enforce", sample == "observe")
+    assert found["families"]["ipv6"]["state"] == "not managed"
+    assert text.startswith(f"sipguard: {head} (iptables-nft)\n")
+    host.tables["iptables"].tables.clear()
+    found, text, status = report.status(host, store)
+    assert (status, found["families"]["ipv4"]["state"]) == (1, "unprotected")
 
 
 def test_status_looks_where_the_files_say(host: FakeHost, store: Store) -> None:

@@ -110,6 +110,23 @@ def test_damaged_sets_do_not_cost_the_rules(host: FakeHost, store: Store) -> Non
     assert host.sets["sipguard-trusted4"][1] == {}
 
 
+@pytest.mark.parametrize("line", ["-A SIPGUARD-UA -j ACCEPT", "-A SIPGUARD-UA word", "-A SIPGUARD -i -x -j ACCEPT"])
+def test_restore_replaces_what_somebody_put_into_our_chains(host: FakeHost, store: Store, line: str) -> None:
+    restore(host, store)
+    host.tables["ip6tables"].restore(f"*filter\n{line}\nCOMMIT\n")
+    dummy, errors = restore(host, store)
+    assert errors == []
+    assert all(is_whole(host, family) for family in FAMILIES)
+
+
+def test_restore_refuses_sets_that_were_cut(host: FakeHost, store: Store) -> None:
+    store.write("sets", SETS.removesuffix("# end\n"))
+    dummy, errors = restore(host, store)
+    assert errors == ["the file sets for the next boot is damaged: its end is missing"]
+    assert host.sets["sipguard-trusted4"][1] == {}
+    assert all(is_whole(host, family) for family in FAMILIES)
+
+
 def test_restore_without_sets_makes_those_that_rules_name(host: FakeHost, store: Store) -> None:
     store.write("sets", None)
     assert restore(host, store)[1] == []

@@ -66,7 +66,7 @@ class Tables:
     def restore(self, script: str, sets: Sequence[str] = (), test: bool = False) -> None:
         """iptables-restore --noflush: each table is changed as a whole at its COMMIT, or not at all."""
         name, working = "", None
-        for number, line in enumerate(script.splitlines(), start=1):
+        for number, line in enumerate(script.split("\n"), start=1):
             if not line or line.startswith("#"):
                 continue
             if line.startswith("*"):
@@ -115,7 +115,7 @@ class Tables:
             return
         place = len(chains[chain])
         if command == "-I":
-            number, _, after = rule.partition(" ")
+            number, dummy, after = rule.partition(" ")
             place, rule = (int(number) - 1, after) if number.isdigit() else (0, rule)
             if not 0 <= place <= len(chains[chain]):
                 raise Refused("index of insertion too big")
@@ -218,7 +218,7 @@ class FakeHost:
         if command == "create":
             self.sets[name] = (rest, {})
         elif command == "add":
-            member, _, options = rest.partition(" ")
+            member, dummy, options = rest.partition(" ")
             self.sets[name][1][member] = f" {options}" if options else ""
         elif command == "swap":
             self.sets[name], self.sets[rest] = self.sets[rest], self.sets[name]

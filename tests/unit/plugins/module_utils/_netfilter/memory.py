@@ -41,6 +41,7 @@ def host(marks: Marks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeH
     """A host with both families, both backends and the boot unit, whose kernel knows every extension and holds no rules."""
     monkeypatch.setattr(netlink, "has_extension", lambda name, is_target, version: True)
     monkeypatch.setattr(netlink, "nft_rule_tables", lambda version: set())
+    monkeypatch.setattr(netlink, "nft_rule_chains", lambda version: set())
     monkeypatch.setattr(engine, "has_family", lambda family: True)
     names = tmp_path / "proc-tables"
     names.write_text("filter\n", encoding="ascii")

@@ -111,7 +111,7 @@ def saved(sample: str) -> dict[str, tuple[Family, str]]:
     """What iptables-save printed for a sample: "1.8.9 nft" -> family and text."""
     found = {}
     for path in sorted((FIXTURES / "saved").glob(f"iptables-save_*_{sample}.v?")):
-        _, version, backend, name = path.name.split("_")
+        dummy, version, backend, name = path.name.split("_")
         found[f"{version} {backend}"] = (IPV4 if name.endswith("4") else IPV6, path.read_text(encoding="utf-8"))
     return found
 

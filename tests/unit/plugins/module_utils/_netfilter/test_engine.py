@@ -396,6 +396,90 @@ def test_next_run_repairs_what_somebody_damaged(busy: FakeHost, store: Store, da
     assert all(live.table(name).hooked() for name in ("filter", "raw"))
 
 
+def test_rule_that_cannot_be_read_is_shown_and_replaced(busy: FakeHost, store: Store) -> None:
+    run(busy, store)
+    busy.tables["ip6tables"].tables["filter"]["SIPGUARD-UA"].insert(1, "word -j ACCEPT")
+    outcome = run(busy, store)
+    assert outcome.changed is True
+    assert "-A SIPGUARD-UA word -j ACCEPT\n" in outcome.before
+    assert "word -j ACCEPT" not in busy.tables["ip6tables"].rules()
+    assert run(busy, store).changed is False
+
+
+def test_comments_of_others_may_hold_any_character(busy: FakeHost, store: Store) -> None:
+    odd = '-m comment --comment "a\u2028b\x85c\x0cd\x1ce" -j ACCEPT'
+    busy.tables["iptables"].tables["filter"]["FORWARD"].append(odd)
+    assert run(busy, store).changed is True
+    assert run(busy, store).changed is False
+    assert run(busy, store, state="absent").changed is True
+    assert odd in busy.tables["iptables"].tables["filter"]["FORWARD"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_table_that_iptables_cannot_show_is_refused_before_any_write(host: FakeHost, store: Store, check: bool) -> None:
+    text = "# Table `filter' is incompatible, use 'nft' tool.\n"
+    host.interfere = lambda argv, stdin: Completed(0, text, "") if argv[0].endswith("/ip6tables-nft-save") else None
+    with pytest.raises(
+        SipguardError, match=r"table filter of ipv6 .* 'nft list table ip6 filter' .* use table 'mangle'"
+    ):
+        run(host, store, check=check)
+    assert (writes(host), host.sets, store.read("rules.v4")) == ([], {}, None)
+
+
+@pytest.mark.parametrize(
+    ("chains", "refused"), [({("filter", "SIPGUARD")}, True), ({("filter", "INPUT"), ("raw", "SIPGUARD")}, False)]
+)
+def test_absent_refuses_where_iptables_cannot_show_our_chains(
+    host: FakeHost, store: Store, monkeypatch: pytest.MonkeyPatch, chains: set[tuple[str, str]], refused: bool
+) -> None:
+    """Somebody wrote into our table with nft: the chains are there, but not to be seen, and not to be forgotten."""
+    monkeypatch.setattr(netlink, "nft_rule_chains", lambda version: chains if version == 4 else set())
+    text = "# Table `filter' is incompatible, use 'nft' tool.\n"
+    host.interfere = lambda argv, stdin: Completed(0, text, "") if argv[0].endswith("/iptables-nft-save") else None
+    if refused:
+        with pytest.raises(SipguardError, match=r"table filter of ipv4 .* 'nft list table ip filter'") as error:
+            run(host, store, state="absent")
+        assert "mangle" not in str(error.value)
+        assert writes(host) == []
+    else:
+        assert run(host, store, state="absent").changed is False
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("given", [{"state": "absent"}, {"mode": "observe"}, {"learn_for": 0}], ids=str)
+def test_set_that_somebody_else_looks_into_is_not_taken_away(
+    busy: FakeHost, store: Store, given: dict[str, Any], check: bool
+) -> None:
+    run(busy, store)
+    line = "-A FORWARD -m set --match-set sipguard-offenders4 src -j DROP"
+    busy.tables["iptables"].restore(f"*filter\n{line}\nCOMMIT\n", list(busy.sets))
+    before, disk = state(busy), store.read("rules.v4")
+    busy.calls.clear()
+    with pytest.raises(SipguardError, match="the set sipguard-offenders4 cannot be removed") as error:
+        run(busy, store, check=check, **given)
+    assert line in str(error.value)
+    assert (state(busy), store.read("rules.v4"), writes(busy)) == (before, disk, [])
+    assert run(busy, store).changed is False
+
+
+def test_set_that_a_rule_of_the_other_backend_looks_into_is_not_taken_away(busy: FakeHost, store: Store) -> None:
+    run(busy, store)
+    line = "-A FORWARD -m set --match-set sipguard-offenders4 src -j DROP"
+    busy.other_backend["iptables"].restore(f"*filter\n{line}\nCOMMIT\n", list(busy.sets))
+    busy.calls.clear()
+    with pytest.raises(SipguardError, match="the set sipguard-offenders4 cannot be removed") as error:
+        run(busy, store, state="absent")
+    assert f"{line} (iptables-legacy)" in str(error.value)
+    assert writes(busy) == []
+
+
+def test_snapshot_reads_the_same_with_and_without_what_is_expected(busy: FakeHost, store: Store) -> None:
+    run(busy, store)
+    engine = Engine(busy, "nft", store=store)
+    members = [policy.members[CHAIN_UA] for policy in map(samples.policy, FAMILIES)]
+    assert engine.snapshot(members) == engine.snapshot()
+
+
 def test_hook_behind_fail2ban_stays_where_it_is(busy: FakeHost, store: Store) -> None:
     run(busy, store)
     busy.tables["iptables"].restore("*filter\n:f2b-sshd - [0:0]\n-I INPUT -p tcp -j f2b-sshd\nCOMMIT\n")

@@ -40,7 +40,7 @@ def holder(file: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_exclusive_can_be_had_again_and_again(file: Path) -> None:
-    for _ in range(2):
+    for dummy in range(2):
         with exclusive(0):
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with pytest.raises(KeyError), exclusive(0):

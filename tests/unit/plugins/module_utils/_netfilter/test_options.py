@@ -139,7 +139,8 @@ BAD = [
     ("families", [], "at least one entry is needed"),
     *(
         ("interfaces", [value], "such as eth0 or wg+")
-        for value in ("", "eth 0", "abcdefghijklmnop", "+", "eth+0", "eth0/1", "eth0\n", "!eth0", "abcdefghijklmno+", "ethö")
+        for value in ("", "eth 0", "abcdefghijklmnop", "+", "eth+0", "eth0/1", "eth0\n", "!eth0",
+                      "-", "-x", "--", "-eth0", "-x+", "abcdefghijklmno+", "ethö")
     ),
     *(
         ("mark_mask", value, "at least two neighbouring bits, such as 0x0c000000")

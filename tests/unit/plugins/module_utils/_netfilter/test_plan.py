@@ -55,6 +55,8 @@ FOREIGN_RULES = (
     "-p tcp -m tcp --dport 22 -j ACCEPT",
     '-p udp -m comment --comment "not ours: -j SIPGUARD" -j DROP',
     "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    '-m comment --comment "a\u2028b\x85c\x0cd" -j RETURN',
+    "-i -x -j ACCEPT",
     "-p tcp -m multiport --dports 22 -j f2b-sshd",
 )
 EDITED_RULES = (
@@ -62,6 +64,10 @@ EDITED_RULES = (
     "-s 192.0.2.7/32 -j ACCEPT",
     '-m string --string "-" --algo kmp -j DROP',
     "-m limit --limit 5/min --limit-burst 3 -j RETURN",
+    "-i -x -p udp -m multiport --dports 5060 -j RETURN",
+    "-m connmark --mark 0x1/0x7fffffff -j RETURN",
+    '-m comment --comment "a\u2028b\x0cc" -j RETURN',
+    "word -j ACCEPT",
 )
 
 
@@ -222,6 +228,39 @@ def test_table_script_refuses_only_for_chains_that_go() -> None:
     assert live.tables["filter"]["FORWARD"] == ["-j SIPGUARD"]
 
 
+def test_unread_rule_in_a_chain_of_ours_is_replaced_and_brought_back() -> None:
+    live = host(UA)
+    live.tables["filter"]["SIPGUARD-UA"].insert(0, "word -j ACCEPT")
+    before = copy.deepcopy(live.tables)
+    plan = planned(live, UA)
+    (script,) = plan.scripts
+    assert "-A SIPGUARD-UA word -j ACCEPT\n" in plan.before
+    assert "word" not in plan.after
+    live.restore(script.do, SETS)
+    assert live.tables["raw"] == before["raw"]
+    assert "word -j ACCEPT" not in live.rules()
+    live.restore(script.undo, SETS)
+    assert live.tables == before
+
+
+INCOMPATIBLE = "# Table `{}' is incompatible, use 'nft' tool.\n"
+
+
+@pytest.mark.parametrize(("table", "refused"), [("filter", True), ("raw", True), ("mangle", False), ("nat", False)])
+def test_plan_refuses_a_table_that_iptables_cannot_show(table: str, refused: bool) -> None:
+    ruleset = parse_save(INCOMPATIBLE.format(table))
+    if not refused:
+        assert plan_family(NFT, ruleset, UA).scripts
+        return
+    hint = ", or use table 'mangle'" if table == "filter" else ""
+    with pytest.raises(SipguardError) as error:
+        plan_family(NFT, ruleset, UA)
+    assert f"table {table} of ipv4 holds rules that were written with nft" in str(error.value)
+    assert f"'nft list table ip {table}'" in str(error.value)
+    assert str(error.value).endswith(f"to a table of their own{hint}")
+    assert plan_family(NFT, ruleset, EMPTY).scripts == []
+
+
 EMPTY = Policy(IPV4)
 LIMITED = Policy(IPV4, "filter", {CHAIN_RATE: member(CHAIN_RATE, IPV4, SIP)})
 OTHER_MASK = Policy(IPV4, "filter", UA.members, 0x300)
@@ -301,6 +340,36 @@ def test_plan_sets_makes_what_is_needed_and_takes_what_is_not(
 
 def test_plan_sets_keeps_trusted_sources_that_nobody_asks_for_now() -> None:
     assert sets_plan(ENFORCE, EMPTY, headers(TRUSTED4, entries={TRUSTED4: 1})).destroy_sets == []
+
+
+USES = "-A INPUT -m set --match-set sipguard-offenders4 src -j LOG"
+
+
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        (USES, True),
+        ("-A FORWARD -j SET --add-set sipguard-offenders4 src --exist", True),
+        ("-A INPUT -m set --match-set sipguard-offenders4-mine src -j LOG", False),
+        ("-A INPUT -m set --match-set sipguard-trusted4 src -j ACCEPT", False),
+    ],
+)
+def test_plan_sets_refuses_to_take_a_set_from_others(line: str, refused: bool) -> None:
+    live = host(ENFORCE)
+    live.restore(f"*filter\n{line}\nCOMMIT\n", [*SETS, "sipguard-offenders4-mine"])
+    found = headers(TRUSTED4, OFFENDERS4, entries={TRUSTED4: 1})
+    for target in (EMPTY, OBSERVE):
+        plan = Plan([planned(live, target)])
+        assert plan.families[0].foreign == [line]
+        if refused:
+            with pytest.raises(SipguardError, match=r"set sipguard-offenders4 cannot be removed: .*not ours") as error:
+                plan_sets(plan, found)
+            assert line in str(error.value)
+        else:
+            plan_sets(plan, found)
+    same = Plan([planned(live, ENFORCE)])
+    plan_sets(same, found)
+    assert same.changed is False
 
 
 def test_plan_sets_refuses_a_set_made_of_something_else() -> None:

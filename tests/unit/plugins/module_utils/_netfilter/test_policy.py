@@ -35,6 +35,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names impo
     Family,
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy import (
+    Member,
     Policy,
     Selector,
     assemble,
@@ -42,8 +43,9 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy imp
     generations,
     read_policy,
 )
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.rule import Option, Rule
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.rule import Option, Rule, parse_rule
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset import parse_save, render_chains
+from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import SipguardError
 from tests.unit.plugins.module_utils._netfilter.strategies import MASKS, host_member, member, policies, selectors
 
 SIP = (Selector("udp", "5060:5061"), Selector("tcp", "5060:5061"))
@@ -152,6 +154,50 @@ def test_assemble_drops_only_sip_of_a_learned_offender() -> None:
     offenders, banned = (raw[rule.target] for rule in raw[CHAIN_PRE])
     assert [rule.matches for rule in offenders[1:]] == [(m.ports("5060:5061"),)] * 2
     assert [(rule.header, rule.matches) for rule in banned[1:]] == [((), ())]
+
+
+@pytest.mark.parametrize("slot", [CHAIN_UA, CHAIN_RATE, CHAIN_HOST])
+def test_assemble_refuses_a_member_that_accepts(slot: str) -> None:
+    """What it accepted, no member behind it would see."""
+    accepting = Member(slot, SIP, {slot: (Rule(slot, (), "RETURN"), Rule(slot, (m.in_set("x"),), "ACCEPT"))})
+    with pytest.raises(SipguardError, match=f"a rule of {slot} accepts"):
+        assemble(ua_policy().with_member(slot, accepting), 0x4000000)
+
+
+own_chains = st.sampled_from(
+    [CHAIN_PRE, CHAIN_MAIN, CHAIN_JUDGE, CHAIN_UA, f"{CHAIN_UA}-HIT", CHAIN_RATE, CHAIN_HOST, "SIPGUARD-OLD"]
+)
+WORDS = """
+    ! -i -o -s -p -m -j -g -x - udp tcp eth0 multiport --dports 5060 set --match-set --add-set src sipguard-banned4 connmark --mark
+    0x4000000/0xc000000 0x1/0x7fffffff -1/-4 0x1 / mark string --string RETURN ACCEPT CONNMARK SET --set-xmark SIPGUARD-JUDGE
+    SIPGUARD-UA SIPGUARD-RATE SIPGUARD-HOST
+"""
+words = st.one_of(
+    st.sampled_from(WORDS.split()),
+    st.text(max_size=4).map(lambda text: '"' + text.replace("\\", "").replace('"', "") + '"'),
+)
+lines = st.builds(lambda chain, rest: " ".join(["-A", chain, *rest]), own_chains, st.lists(words, max_size=12))
+
+
+@given(st.lists(lines, max_size=8), st.sampled_from(["filter", "mangle", "raw"]), st.sampled_from(FAMILIES))
+def test_read_policy_never_fails_whatever_stands_in_our_chains(found: list[str], table: str, family: Family) -> None:
+    tables: Chains = {"filter": {}, "mangle": {}, "raw": {}}
+    for rule in map(parse_rule, found):
+        tables[table][rule.chain] = (*tables[table].get(rule.chain, ()), rule)
+    policy, generation = read_policy(family, tables, "filter")
+    assert generation == 0 or generation in generations(policy.mask)
+    assert choose_generation(tables, ua_policy(family)) in generations(ADMISSION_MASK)
+    assert all(member.feeds("x") in (True, False) for member in policy.members.values())
+
+
+@pytest.mark.parametrize(
+    "line", ["-A SIPGUARD -i -x -j ACCEPT", "-A SIPGUARD -i -x -p udp -m multiport --dports 5060 -j SIPGUARD-UA"]
+)
+def test_read_policy_reads_an_interface_that_looks_like_an_option(line: str) -> None:
+    live = edited(LIVE, CHAIN_MAIN, (parse_rule(line), *LIVE["filter"][CHAIN_MAIN]))
+    policy, generation = read_policy(IPV4, live, "filter")
+    assert (list(policy.members), generation) == ([CHAIN_UA], 0x4000000)
+    assert choose_generation(live, ua_policy()) == 0x8000000
 
 
 def test_assemble_is_empty_without_members() -> None:
@@ -282,6 +328,7 @@ def test_choose_generation_takes_the_next_when_somebody_edited(edit: str) -> Non
         (Rule(CHAIN_MAIN, (m.connmark(0x4000000, 0xC000000),), "ACCEPT"),),
         (Rule(CHAIN_MAIN, (m.connmark(0, 0xC000000),), "RETURN"),),
         (Rule(CHAIN_MAIN, (m.connmark(0x5000000, 0xC000000),), "RETURN"),),
+        (Rule(CHAIN_MAIN, (m.connmark(1, 0x7FFFFFFF),), "RETURN"),),
         (
             Rule(
                 CHAIN_MAIN,
@@ -290,7 +337,7 @@ def test_choose_generation_takes_the_next_when_somebody_edited(edit: str) -> Non
             ),
         ),
     ],
-    ids=["emptied", "accepts", "generation 0", "outside of the mask", "no mask"],
+    ids=["emptied", "accepts", "generation 0", "outside of the mask", "huge mask", "no mask"],
 )
 def test_choose_generation_starts_anew_when_the_admission_is_none_of_ours(main: tuple[Rule, ...]) -> None:
     assert choose_generation(edited(LIVE, CHAIN_MAIN, main), ua_policy()) == 0x4000000
@@ -310,6 +357,13 @@ def test_read_policy_leaves_out_what_nobody_owns() -> None:
     read, generation = read_policy(IPV4, live, "filter")
     assert (list(read.members), generation) == ([CHAIN_UA], 0x4000000)
     assert assemble(read, generation) == LIVE
+
+
+@pytest.mark.parametrize("line", ["-A SIPGUARD-UA -s 192.0.2.7/32 -j ACCEPT", "-A SIPGUARD-UA word"])
+def test_read_policy_leaves_out_rules_that_no_member_writes(line: str) -> None:
+    live = edited(LIVE, CHAIN_UA, (parse_rule(line), *LIVE["filter"][CHAIN_UA]))
+    assert read_policy(IPV4, live, "filter") == (ua_policy(), 0x4000000)
+    assert choose_generation(live, ua_policy()) == 0x8000000
 
 
 def test_read_policy_falls_back_to_the_given_table() -> None:

@@ -5,14 +5,20 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import runner
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.engine import Engine
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import (
+    NEEDED,
     CommandError,
     Completed,
+    FreshHost,
     HostRunner,
     explain,
+    runner_for,
 )
 
 ECHO = "import sys, os; sys.stdout.write(sys.stdin.read()); print(os.environ['LC_ALL'], sys.argv[1:], file=sys.stderr); sys.exit(3)"
@@ -66,8 +72,31 @@ def test_command_error_carries_the_commands_own_words(completed: Completed, mess
 )
 def test_explain_says_what_to_do_without_rights(said: str) -> None:
     error = explain(["/usr/sbin/x"], Completed(1, "", said))
-    assert str(error).startswith("netfilter cannot be changed without root (or CAP_NET_ADMIN, in a container); become root")
+    assert str(error).startswith(
+        "netfilter cannot be changed without root (or CAP_NET_ADMIN, in a container); become root"
+    )
 
 
 def test_explain_leaves_other_errors_to_their_words() -> None:
     assert str(explain(["/usr/sbin/x"], Completed(1, "", "no\n"))) == "x failed: no"
+
+
+@pytest.mark.parametrize("missing", [None, *NEEDED])
+@pytest.mark.parametrize("check", [True, False])
+def test_runner_for_sees_a_fresh_host_in_check_mode_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None, check: bool
+) -> None:
+    monkeypatch.setattr(runner, "_EXTRA_PATH", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for command in set(NEEDED) - {missing}:
+        (tmp_path / command).write_text("#!/bin/sh\n")
+        (tmp_path / command).chmod(0o755)
+    assert isinstance(runner_for(check), FreshHost if check and missing else HostRunner)
+
+
+def test_fresh_host_is_one_on_which_nothing_was_set_up() -> None:
+    engine = Engine(FreshHost())
+    assert engine.backend.name == "nft"
+    snapshot = engine.snapshot()
+    assert snapshot.headers == {}
+    assert not any(ruleset.tables for ruleset in snapshot.rulesets.values())

@@ -238,5 +238,5 @@ def test_read_file_refuses_a_file_without_its_end(host: FakeHost, store: Store) 
 
 
 def test_wanted_members_are_never_every_address_there_is() -> None:
-    with pytest.raises(OptionError, match="sources: .* together they mean every address there is"):
+    with pytest.raises(OptionError, match=r"sources: .* together they mean every address there is"):
         wanted("0.0.0.0/1", "128.0.0.0/1")

@@ -140,7 +140,19 @@ def test_parse_port_refuses(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["localhost", "sip.example.com", "sip.example.com.", "pbx-1", "x.invalid", "a_b.c", "g0", "adac.de", "dead.beef", "10.0.0.a"]
+    "text",
+    [
+        "localhost",
+        "sip.example.com",
+        "sip.example.com.",
+        "pbx-1",
+        "x.invalid",
+        "a_b.c",
+        "g0",
+        "adac.de",
+        "dead.beef",
+        "10.0.0.a",
+    ],
 )
 def test_is_name_of_a_name(text: str) -> None:
     assert is_name(text) is True
