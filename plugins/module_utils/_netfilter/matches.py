@@ -53,13 +53,13 @@ def in_set(name: str, negated: bool = False) -> Match:
     return Match("set", (Option("--match-set", (name, "src"), negated),))
 
 
-def string(pattern: bytes, ignore_case: bool = False, negated: bool = False) -> Match:
+def string(pattern: bytes, ignore_case: bool = False, negated: bool = False, across_fragments: bool = False) -> Match:
     """``pattern`` stands somewhere in the packet (1 to 128 bytes).
 
-    Knuth-Morris-Pratt: Boyer-Moore is faster, but does not find a pattern that lies across the border of two IP fragments
-    (kernel: lib/ts_bm.c), and where the borders are is the sender's choice. Admitted conversations are not searched anyway.
+    Boyer-Moore, unless the pattern has to be found ``across_fragments``: it misses one that lies across the border of two
+    IP fragments (kernel: lib/ts_bm.c), whose place is the sender's choice. Knuth-Morris-Pratt does not, at three times the cost.
     """
-    options = [_pattern(pattern, negated), Option("--algo", ("kmp",))]
+    options = [_pattern(pattern, negated), Option("--algo", ("kmp" if across_fragments else "bm",))]
     if ignore_case:
         options.append(Option("--icase"))
     return Match("string", tuple(options))

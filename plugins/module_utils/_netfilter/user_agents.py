@@ -100,13 +100,14 @@ def _to_hit(chain: str, matches: Sequence[Match], remark: str) -> Rule:
 
 
 def _entry(common: Common, wanted: UserAgentPolicy, family: Family) -> list[Rule]:
-    anchor = m.string(ANCHOR, ignore_case=True)
+    anchor = m.string(ANCHOR, ignore_case=True, across_fragments=True)
     rules = [Rule(CHAIN_UA, (anchor,), HEADER_CHAIN)]
     if common.observe:
         rules.append(Rule(CHAIN_UA, (m.packet_mark(common.mask, common.mask),), "RETURN"))
     if wanted.missing_header:
         # All headers in one packet, or the missing one may just be in the next segment.
-        whole = (m.string(REQUEST_LINE_END), m.string(HEADERS_END), m.string(ANCHOR, ignore_case=True, negated=True))
+        missing = m.string(ANCHOR, ignore_case=True, negated=True, across_fragments=True)
+        whole = (m.string(REQUEST_LINE_END), m.string(HEADERS_END), missing)
         rules.append(_to_hit(CHAIN_UA, whole, "no User-Agent header"))
     rules += [
         _to_hit(CHAIN_UA, (m.string(signature.needle, wanted.ignore_case),), f"payload {signature.value}")
@@ -117,11 +118,12 @@ def _entry(common: Common, wanted: UserAgentPolicy, family: Family) -> list[Rule
 
 
 def _header(wanted: UserAgentPolicy) -> list[Rule]:
-    rules = [
-        _to_hit(HEADER_CHAIN, (m.string(signature.needle, wanted.ignore_case),), f"{signature.match} {signature.value}")
-        for signature in wanted.signatures
-        if signature.match != PAYLOAD
-    ]
+    rules = []
+    for signature in wanted.signatures:
+        if signature.match != PAYLOAD:
+            # Words that only scanners have are worth the dearer search, which finds them however the packet was cut up.
+            found = m.string(signature.needle, wanted.ignore_case, across_fragments=signature.match == ANYWHERE)
+            rules.append(_to_hit(HEADER_CHAIN, (found,), f"{signature.match} {signature.value}"))
     if wanted.empty_header:
         for pattern in _EMPTY:
             unfolded = [m.string(pattern + fold, ignore_case=True, negated=True) for fold in _FOLDS]

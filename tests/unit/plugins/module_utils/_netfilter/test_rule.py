@@ -91,17 +91,17 @@ LINES = [
         Rule("X", (), "Y", (), (m.source("192.0.2.0/24"), m.interface("eth0"), m.protocol("udp"))),
     ),
     ("-A X ! -s 192.0.2.7/32 -j Y", Rule("X", (), "Y", (), (Option("-s", ("192.0.2.7/32",), True),))),
-    ('-A X -m string --string "-" --algo kmp -j Y', Rule("X", (m.string(b"-"),), "Y")),
-    ('-A X -m string --string "!" --algo kmp -j Y', Rule("X", (m.string(b"!"),), "Y")),
-    ('-A X -m string --string "-j" --algo kmp -j Y', Rule("X", (m.string(b"-j"),), "Y")),
+    ('-A X -m string --string "-" --algo bm -j Y', Rule("X", (m.string(b"-"),), "Y")),
+    ('-A X -m string --string "!" --algo bm -j Y', Rule("X", (m.string(b"!"),), "Y")),
+    ('-A X -m string --string "-j" --algo bm -j Y', Rule("X", (m.string(b"-j"),), "Y")),
     (
-        '-A X -m string ! --string "say \\"hi\\"" --algo kmp --icase',
+        '-A X -m string ! --string "say \\"hi\\"" --algo bm --icase',
         Rule("X", (m.string(b'say "hi"', ignore_case=True, negated=True),)),
     ),
-    ('-A X -m string --hex-string "|0d0a|" --algo kmp -j Y', Rule("X", (m.string(b"\r\n"),), "Y")),
-    ('-A X -m string --hex-string "|5c|" --algo kmp -j Y', Rule("X", (m.string(b"\\"),), "Y")),
-    ('-A X -m string --string "a\\\\b" --algo kmp -j Y', Rule("X", (m.string(b"a\\b"),), "Y")),
-    ('-A X -m string --string "\\\\\\"" --algo kmp -j Y', Rule("X", (m.string(b'\\"'),), "Y")),
+    ('-A X -m string --hex-string "|0d0a|" --algo bm -j Y', Rule("X", (m.string(b"\r\n"),), "Y")),
+    ('-A X -m string --hex-string "|5c|" --algo bm -j Y', Rule("X", (m.string(b"\\"),), "Y")),
+    ('-A X -m string --string "a\\\\b" --algo bm -j Y', Rule("X", (m.string(b"a\\b"),), "Y")),
+    ('-A X -m string --string "\\\\\\"" --algo bm -j Y', Rule("X", (m.string(b'\\"'),), "Y")),
     ("-A X -i -x -j Y", Rule("X", (), "Y", (), (m.interface("-x"),))),
     ("-A X ! -i -x -p udp", Rule("X", header=(Option("-i", ("-x",), True), m.protocol("udp")))),
     ("-A X -m comment --comment plain -j Y", Rule("X", (m.comment("plain"),), "Y")),
@@ -135,12 +135,12 @@ def test_rule_and_line_are_the_same(line: str, rule: Rule) -> None:
 
 
 def test_parse_rule_drops_the_search_end_that_old_releases_print() -> None:
-    old = '-A X -m string --string "sipcli" --algo kmp --to 65535 --icase -j Y'
+    old = '-A X -m string --string "sipcli" --algo bm --to 65535 --icase -j Y'
     assert parse_rule(old) == Rule("X", (m.string(b"sipcli", ignore_case=True),), "Y")
 
 
 def test_parse_rule_keeps_a_search_end_that_somebody_chose() -> None:
-    line = '-A X -m string --string "sipcli" --algo kmp --to 200 -j Y'
+    line = '-A X -m string --string "sipcli" --algo bm --to 200 -j Y'
     assert parse_rule(line) != Rule("X", (m.string(b"sipcli"),), "Y")
     assert parse_rule(line).render() == line
 
