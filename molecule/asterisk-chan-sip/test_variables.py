@@ -30,7 +30,7 @@ def test_user_agent_is_stopped_where_it_is_listed(
 
 @pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 def test_port_is_guarded_where_it_is_listed(neighbours: Any, udp: Any, name: str, family: int) -> None:
-    phone, scanner = (neighbours.caller(udp(family), port=5070) for _ in range(2))
+    phone, scanner = (neighbours.caller(udp(family), port=5070) for dummy in range(2))
     phone.ask(PHONE)
     with pytest.raises(ConnectionRefusedError):  # nobody listens, and nobody stops the request
         phone.answer()

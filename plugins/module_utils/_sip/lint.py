@@ -122,7 +122,7 @@ def _uncovered(accepted: list[Signature], ignore_case: bool) -> tuple[tuple[Sign
         if joined.find(needle, joined.find(needle) + 1) < 0:
             continue
         for other in range(len(needles)):
-            equal = needles[one] == needles[other] and accepted[one].match == accepted[other].match
+            equal = needle == needles[other] and accepted[one].match == accepted[other].match
             if one != other and covers(one, other) and (one < other or not equal):
                 dropped.add(other)
     kept = [place for place in range(len(accepted)) if place not in dropped]

@@ -314,7 +314,12 @@ def test_installed_tree_runs_by_itself(
     """Isolated from site-packages and environment (-I), as the command is: nothing but this tree and the standard library."""
     parent = alone(tmp_path)
     done = subprocess.run(
-        [python, "-IS", "-c", RUN, parent, *arguments], capture_output=True, text=True, cwd=tmp_path, env={}
+        [python, "-IS", "-c", RUN, parent, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={},
+        check=False,
     )
     assert done.returncode == status, done.stderr
     assert done.stdout.startswith(out)
