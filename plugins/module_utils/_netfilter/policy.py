@@ -6,7 +6,7 @@
 A *member* is what one module contributes: a chain of its own (with sub-chains) and the traffic that is led to it.
 The policy is put together anew from all members each time, so the order can never depend on who ran last::
 
-    raw PREROUTING -> SIPGUARD-PRE     one rule per dropping set in use: its sources -> SIPGUARD-PRE-DROP (or -SIP)
+    raw PREROUTING -> SIPGUARD-PRE     one rule per dropping set in use: its sources -> one of the next two
       SIPGUARD-PRE-SIP                 trusted: leave; SIP: drop (learned offenders)
       SIPGUARD-PRE-ALL                 trusted: leave; drop (bans, blocklists)
     INPUT -> SIPGUARD                  host policy (every packet; only ever in table filter, whatever the others' is)

@@ -99,9 +99,6 @@ class Rule:
             option.values[0] for option in (*options, *self.target_options) if option.name in names and option.values
         ]
 
-    def moved_to(self, chain: str) -> Rule:
-        return replace(self, chain=chain)
-
 
 def quote(value: str, option: str = "") -> str:
     """Quote a value as iptables-save does for that option."""
