@@ -221,9 +221,3 @@ def test_match_finds_the_first_of_a_name() -> None:
     rule = Rule("X", (m.ports("5060"), first, second))
     assert rule.match("string") == first
     assert rule.match("u32") is None
-
-
-def test_moved_to_changes_the_chain_only() -> None:
-    rule = Rule("X", (Match("u32"),), "Y", (Option("--exist"),), (m.protocol("udp"),), True)
-    assert rule.moved_to("Z").moved_to("X") == rule
-    assert rule.moved_to("Z").render() == rule.render().replace("-A X ", "-A Z ")
