@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import matches as m
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.rule import (
-    Match,
     Option,
     Rule,
     parse_rule,
