@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import pathlib
 import re
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 
-from .._netfilter.persist import BOOT_UNIT
+from .._netfilter.persist import BOOT_UNIT, replace_file
 from .._netfilter.runner import CommandError, Runner
 from .._sip.errors import SipguardError
 from . import cli as _command  # what the command imports is what gets installed
@@ -154,7 +152,9 @@ class Installation:
                     if old != self._at(LIBRARY).resolve():
                         shutil.rmtree(old)
                 for path, (text, mode) in self._wanted().items():
-                    self._replace(path, text, mode)
+                    file = self._at(path)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    replace_file(file, text, mode)
                 wanted = self._at(WANTED)
                 wanted.parent.mkdir(parents=True, exist_ok=True)
                 self._link(wanted, UNIT)
@@ -218,16 +218,6 @@ class Installation:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
         temporary.replace(link)
-
-    def _replace(self, path: str, text: str, mode: int) -> None:
-        file = self._at(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        pathlib.Path(temporary).replace(file)
 
     def _systemctl(self, *arguments: str, tolerated: int = 0) -> None:
         """Tell the running systemd; there is none while an image is built. One exit status besides 0 may be ``tolerated``."""

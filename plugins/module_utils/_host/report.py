@@ -16,7 +16,7 @@ from .._netfilter.persist import Store
 from .._netfilter.policy import assemble, generations, read_policy
 from .._netfilter.rule import parse_rule
 from .._netfilter.ruleset import HOOKS, Ruleset, parse_save
-from .._netfilter.runner import Runner, explain
+from .._netfilter.runner import Runner, output
 from .._sip.errors import SipguardError
 
 __all__ = ["status", "why"]
@@ -59,12 +59,9 @@ def _on_disk(store: Store, family: Family) -> tuple[Ruleset, str] | SipguardErro
 def _family_status(
     engine: Engine, on_disk: tuple[Ruleset, str] | SipguardError | None, family: Family
 ) -> dict[str, Any]:
-    argv = [engine.backend.command(family, "save"), "--counters"]
-    done = engine.runner.run(argv)
-    if done.returncode != 0:
-        raise explain(argv, done)
-    counted = [found.groups() for line in done.stdout.split("\n") if (found := _COUNTED.match(line))]
-    live = parse_save("\n".join(_COUNTED.sub(r"\2", line) for line in done.stdout.split("\n")))
+    lines = output(engine.runner, [engine.backend.command(family, "save"), "--counters"]).split("\n")
+    counted = [found.groups() for line in lines if (found := _COUNTED.match(line))]
+    live = parse_save("\n".join(_COUNTED.sub(r"\2", line) for line in lines))
     policy = _policy(family, live)
     stopped = observed = 0
     signatures: dict[str, int] = {}

@@ -13,7 +13,7 @@ from .._sip.errors import SipguardError
 from . import netlink
 from .names import Family
 from .ruleset import HOOKS, Ruleset, parse_save
-from .runner import Runner, explain
+from .runner import Runner, output
 
 __all__ = ["BACKENDS", "Backend", "detect", "has_family", "note_hiding", "read_other"]
 
@@ -101,11 +101,7 @@ def read_other(
         return None  # its commands are not even installed
     rulesets = {}
     for family in used:
-        argv = [found.command(family, "save")]
-        done = runner.run(argv)
-        if done.returncode != 0:
-            raise explain(argv, done)
-        rulesets[family] = parse_save(done.stdout)
+        rulesets[family] = parse_save(output(runner, [found.command(family, "save")]))
         note_hiding(rulesets[family], family)
     return found, rulesets
 

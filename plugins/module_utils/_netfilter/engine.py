@@ -18,7 +18,7 @@ from .plan import FamilyPlan, Plan, TableScript, plan_family, plan_sets
 from .policy import Member, Policy, read_policy
 from .rule import Rule
 from .ruleset import HOOKS, Ruleset, parse_save, render_chains
-from .runner import Completed, Runner, explain
+from .runner import Completed, Runner, explain, output
 
 __all__ = ["DEFAULT_LOCK_TIMEOUT", "Engine", "Outcome", "Snapshot", "with_member"]
 
@@ -86,11 +86,7 @@ class Engine:
         known = {rule.render(): rule for member in expected for rules in member.chains.values() for rule in rules}
         rulesets = {}
         for family in self.families:
-            argv = [self.backend.command(family, "save")]
-            done = self.runner.run(argv)
-            if done.returncode != 0:
-                raise self._explain(argv, done)
-            rulesets[family] = parse_save(done.stdout, known)
+            rulesets[family] = parse_save(output(self.runner, [self.backend.command(family, "save")]), known)
             note_hiding(rulesets[family], family)
         headers = sets.read_headers(self.runner)
         return Snapshot(rulesets, headers, read_other(self.runner, self.backend, self.families))
@@ -223,11 +219,7 @@ class Engine:
         for item in plan.families:
             if not item.scripts:
                 continue
-            argv = [self.backend.command(item.family, "save")]
-            done = self.runner.run(argv)
-            if done.returncode != 0:
-                raise self._explain(argv, done)
-            ruleset = parse_save(done.stdout)
+            ruleset = parse_save(output(self.runner, [self.backend.command(item.family, "save")]))
             live = {name: ruleset.own_chains(name) for name in HOOKS if ruleset.own_chains(name)}
             if live == item.target and all(ruleset.table(name).hooked() for name in item.target):
                 continue

@@ -13,7 +13,7 @@ from .._sip.errors import SipguardError
 from .names import Family
 from .ruleset import Ruleset, parse_save
 
-__all__ = ["BOOT_UNIT", "DIRECTORY", "SETS_FILE", "Store", "boot_warning", "rules_file"]
+__all__ = ["BOOT_UNIT", "DIRECTORY", "SETS_FILE", "Store", "boot_warning", "replace_file", "rules_file"]
 
 DIRECTORY = "/etc/sipguard"
 SETS_FILE = "sets"
@@ -34,6 +34,24 @@ def boot_warning() -> str | None:
     return f"nothing on this host loads {DIRECTORY} at boot: install sipguard-restore.service with sipguard.pbx.sipguard_host"
 
 
+def _temporary(path: pathlib.Path) -> pathlib.Path:
+    # Always the same name, so that the next run finds what a killed one has left.
+    return path.with_name(f".{path.name}.new")
+
+
+def replace_file(path: pathlib.Path, text: str, mode: int) -> None:
+    """Make a file hold ``text`` in one moment; its folder has to exist. Raises OSError."""
+    temporary = _temporary(path)
+    temporary.unlink(missing_ok=True)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        os.fchmod(stream.fileno(), mode)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
 class Store:
     """The directory of those files: 0700, files 0600, each replaced in one moment."""
 
@@ -49,34 +67,24 @@ class Store:
         except (OSError, UnicodeDecodeError) as error:
             raise SipguardError(f"cannot read {self._directory / name}: {error}") from error
 
-    def _temporary(self, name: str) -> pathlib.Path:
-        # Always the same name, so that the next run finds what a killed one has left.
-        return self._directory / f".{name}.new"
-
     def differs(self, name: str, text: str | None) -> bool:
         """Whether ``write`` has anything to do."""
-        return self.read(name) != text or self._temporary(name).exists()
+        return self.read(name) != text or _temporary(self._directory / name).exists()
 
     def write(self, name: str, text: str | None) -> None:
         """Make a file hold ``text`` (None: not exist). Raises SipguardError."""
         if not self.differs(name, text):
             return
-        path, temporary = self._directory / name, self._temporary(name)
+        path = self._directory / name
         try:
             if text is None:
-                temporary.unlink(missing_ok=True)
+                _temporary(path).unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # somebody else's file may be left in it
                     self._directory.rmdir()
                 return
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.unlink(missing_ok=True)
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
+            replace_file(path, text, 0o600)
         except OSError as error:
             raise SipguardError(f"cannot write {path}: {error}") from error
 

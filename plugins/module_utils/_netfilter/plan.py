@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .._sip.errors import SipguardError
 from .backend import Backend
-from .names import TRUSTED, Family, is_own_set
-from .policy import Policy, assemble, choose_generation, generations, read_policy
+from .names import CHAIN_JUDGE, TRUSTED, Family, is_own_set
+from .policy import Policy, assemble, choose_generation, read_policy
 from .rule import Rule
 from .ruleset import HOOKS, Ruleset, Table, render_chains
 from .sets import LEARNED, SetHeader, SetSpec, sets_in_rules, spec
@@ -78,28 +78,33 @@ def table_script(live: Table, target: Mapping[str, tuple[Rule, ...]]) -> str:
 
     Raises SipguardError when a chain that has to go is still used by a rule that is not ours.
     """
-    want_hook = HOOKS[live.name].chain in target
-    hooks = live.hooks if want_hook and live.hooked() else [1] if want_hook else []
     for name in live.chains:
         for line in live.references(name) if name not in target else ():
             raise SipguardError(
                 f"chain {name} of table {live.name} cannot be removed: this rule, which is not ours, leads to it: {line}; "
                 "remove that rule first"
             )
-    return _script(live.name, live.chains, target, live.hooks, hooks)
+    return _script(live.name, live.chains, target, live.hooks, _hooks(live, target))
+
+
+def _hooks(live: Table, target: Mapping[str, tuple[Rule, ...]]) -> list[int]:
+    """Where our hooks shall stand: where the one that is right stands already, else first; nowhere without our chain."""
+    if HOOKS[live.name].chain not in target:
+        return []
+    return live.hooks if live.hooked() else [1]
 
 
 def _script(
     table: str,
     before: Mapping[str, tuple[Rule, ...]],
     after: Mapping[str, tuple[Rule, ...]],
-    hooks_before: Sequence[int],
-    hooks_after: Sequence[int],
+    hooks_before: list[int],
+    hooks_after: list[int],
 ) -> str:
     """Text for iptables-restore --noflush that leads from one state of our part of a table to another; "" when they are the same."""
     gone = [name for name in before if name not in after]
     fresh = [name for name in after if before.get(name) != after[name]]
-    rehook = list(hooks_before) != list(hooks_after)
+    rehook = hooks_before != hooks_after
     if not (gone or fresh or rehook):
         return ""
     hook = HOOKS[table]
@@ -117,9 +122,7 @@ def _script(
 
 def _undo(live: Table, target: Mapping[str, tuple[Rule, ...]]) -> str:
     """What brings ``live`` back after ``table_script`` has been carried out."""
-    want_hook = HOOKS[live.name].chain in target
-    hooks = live.hooks if want_hook and live.hooked() else [1] if want_hook else []
-    return _script(live.name, target, live.chains, hooks, live.hooks)
+    return _script(live.name, target, live.chains, _hooks(live, target), live.hooks)
 
 
 def plan_family(backend: Backend, live: Ruleset, target: Policy) -> FamilyPlan:
@@ -147,7 +150,7 @@ def plan_family(backend: Backend, live: Ruleset, target: Policy) -> FamilyPlan:
     after = render_chains(wanted) if scripts else before
     foreign = [line for table in live.tables.values() for line in table.foreign]
     plan = FamilyPlan(target.family, target, wanted_generation, wanted, scripts, before, after, foreign)
-    judges, judged = _judges(target), generation != 0
+    judges, judged = CHAIN_JUDGE in wanted.get(target.table, {}), generation != 0
     if judges and not judged:
         plan.clear_before = (target.mask, None)  # left over from rules that are no longer there
     elif judges and policy.mask != target.mask:
@@ -165,11 +168,6 @@ def _refuse_foreign_use(name: str, family_plan: FamilyPlan) -> None:
             raise SipguardError(
                 f"the set {name} cannot be removed: this rule, which is not ours, looks into it: {line}; remove that rule first"
             )
-
-
-def _judges(policy: Policy) -> bool:
-    chains = assemble(policy, generations(policy.mask)[0]).get(policy.table, {})
-    return any(rule.target == "CONNMARK" for rules in chains.values() for rule in rules)
 
 
 def plan_sets(plan: Plan, headers: Mapping[str, SetHeader]) -> None:

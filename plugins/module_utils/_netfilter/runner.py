@@ -23,6 +23,7 @@ __all__ = [
     "HostRunner",
     "Runner",
     "explain",
+    "output",
     "runner_for",
 ]
 
@@ -68,6 +69,14 @@ def explain(argv: Sequence[str], completed: Completed) -> SipguardError:
     if any(words in said for words in _NO_RIGHTS):
         return SipguardError(NO_RIGHTS)
     return CommandError(argv, completed)
+
+
+def output(runner: Runner, argv: Sequence[str], stdin: str = "") -> str:
+    """What a command prints. Raises SipguardError when it fails."""
+    done = runner.run(argv, stdin)
+    if done.returncode != 0:
+        raise explain(argv, done)
+    return done.stdout
 
 
 class FreshHost:

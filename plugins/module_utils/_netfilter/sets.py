@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .._sip.errors import SipguardError
 from .names import BANNED, BLOCKED, FAMILIES, KNOWN, OBSERVED, OFFENDERS, TRUSTED, Family
 from .rule import Rule
-from .runner import Runner, explain
+from .runner import Runner, output
 
 __all__ = [
     "LEARNED",
@@ -134,21 +134,13 @@ def _ipset(runner: Runner) -> str:
 
 def read_headers(runner: Runner) -> dict[str, SetHeader]:
     """Every set of this host by name, members left out, with one command."""
-    argv = [_ipset(runner), "list", "-terse"]
-    done = runner.run(argv)
-    if done.returncode != 0:
-        raise explain(argv, done)
-    return parse_terse(done.stdout)
+    return parse_terse(output(runner, [_ipset(runner), "list", "-terse"]))
 
 
 def read_members(runner: Runner, name: str) -> dict[str, int]:
     """Members of one set as the kernel prints them, with the seconds each has left (0: for ever)."""
-    argv = [_ipset(runner), "save", name]
-    done = runner.run(argv)
-    if done.returncode != 0:
-        raise explain(argv, done)
     members: dict[str, int] = {}
-    for line in done.stdout.split("\n"):
+    for line in output(runner, [_ipset(runner), "save", name]).split("\n"):
         words = line.split()
         if words[:2] == ["add", name]:
             members[words[2]] = int(words[words.index("timeout") + 1]) if "timeout" in words else 0
@@ -180,9 +172,5 @@ def fill_script(wanted: SetSpec, members: Iterable[str], live: Mapping[str, SetH
 
 def restore(runner: Runner, script: str) -> None:
     """Run one script; ipset stops at the first line that fails. Raises SipguardError with ipset's own words."""
-    if not script:
-        return
-    argv = [_ipset(runner), "restore"]
-    done = runner.run(argv, script)
-    if done.returncode != 0:
-        raise explain(argv, done)
+    if script:
+        output(runner, [_ipset(runner), "restore"], script)
