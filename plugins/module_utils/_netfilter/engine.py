@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from .._sip.errors import OptionError, SipguardError
 from . import netlink, sets
 from .backend import Backend, detect, has_family, note_hiding, read_other
-from .names import FAMILIES, HOST_SLOTS, Family
+from .names import FAMILIES, Family
 from .options import Common
 from .persist import Store, boot_warning, rules_file
 from .plan import FamilyPlan, Plan, TableScript, plan_family, plan_sets
@@ -301,7 +301,7 @@ def with_member(
         if not common.present and target.members:  # what stays keeps its place
             targets[family] = target
             continue
-        others = [name for name, other in target.members.items() if name not in (slot, *HOST_SLOTS) and other.rejects()]
+        others = [name for name, other in target.members.items() if name != slot and other.rejects()]
         if common.table == "mangle" and others:
             raise OptionError(
                 "table",

@@ -11,12 +11,14 @@ from .rule import Match, Option, Rule
 __all__ = [
     "MAX_PATTERN",
     "MULTIPORT_SLOTS",
+    "client_hello",
     "comment",
     "connmark",
     "in_set",
     "interface",
     "learn",
     "packet_mark",
+    "payload",
     "ports",
     "protocol",
     "set_connmark",
@@ -48,9 +50,9 @@ def ports(spec: str) -> Match:
     return Match("multiport", (Option("--dports", (spec,)),))
 
 
-def in_set(name: str, negated: bool = False) -> Match:
-    """The packet's source address is in the set."""
-    return Match("set", (Option("--match-set", (name, "src"), negated),))
+def in_set(name: str, negated: bool = False, fields: str = "src") -> Match:
+    """The packet's source address is in the set (``fields`` "src,src": its address and port)."""
+    return Match("set", (Option("--match-set", (name, fields), negated),))
 
 
 def string(pattern: bytes, ignore_case: bool = False, negated: bool = False, across_fragments: bool = False) -> Match:
@@ -98,25 +100,40 @@ def comment(text: str) -> Match:
     return Match("comment", (Option("--comment", (plain[:80],)),))
 
 
-def starts_with(family: Family, transport: str, text: bytes) -> Match:
-    """The payload begins with these bytes (a multiple of four), whatever options the IPv4 or TCP header has.
+def payload(family: Family, transport: str, *tests: tuple[int, str, str]) -> Match:
+    """Each test holds for four bytes of the payload, whatever options the IPv4 or TCP header has: (offset, operations, values).
 
-    u32 walks from the network header. An IPv6 packet with extension headers does not match: its payload is somewhere else,
-    and what stands at the usual place is the sender's choice.
+    ``operations`` and ``values`` are u32's, in hexadecimal: ``(0, ">>0x18", "0x21:0x7e")`` is a printable first byte. Bytes
+    behind the packet's end match nothing. u32 walks from the network header. An IPv6 packet with extension headers does not
+    match: its payload is somewhere else, and what stands at the usual place is the sender's choice.
     """
-    words = [text[index : index + 4] for index in range(0, len(text), 4)]
     if family.version == 4:
-        head = "0x0>>0x16&0x3c@" + ("0x8" if transport == "udp" else "0xc>>0x1a&0x3c@0x0")
-        base = int(head.rsplit("@", 1)[1], 16)
-        head = head.rsplit("@", 1)[0] + "@"
-        tests = [f"{head}0x{base + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
+        head, base = ("0x0>>0x16&0x3c@", 8) if transport == "udp" else ("0x0>>0x16&0x3c@0xc>>0x1a&0x3c@", 0)
+        guard = []
     elif transport == "udp":
-        tests = ["0x4>>0x8&0xff=0x11"]
-        tests += [f"0x{48 + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
+        head, base, guard = "", 48, ["0x4>>0x8&0xff=0x11"]
     else:  # the TCP header's length is in the top four bits of its byte 12
-        tests = ["0x4>>0x8&0xff=0x6"]
-        tests += [f"0x34>>0x1a&0x3c@0x{40 + 4 * index:x}=0x{word.hex()}" for index, word in enumerate(words)]
-    return Match("u32", (Option("--u32", ("&&".join(tests),)),))
+        head, base, guard = "0x34>>0x1a&0x3c@", 40, ["0x4>>0x8&0xff=0x6"]
+    found = [f"{head}0x{base + offset:x}{operations}={values}" for offset, operations, values in tests]
+    return Match("u32", (Option("--u32", ("&&".join(guard + found),)),))
+
+
+def starts_with(family: Family, transport: str, text: bytes, ignore_case: bool = False) -> Match:
+    """The payload begins with these bytes; under ``ignore_case`` letters of either case (see ``payload``)."""
+    tests = []
+    for offset in range(0, len(text), 4):
+        word = text[offset : offset + 4]
+        # Bit 0x20 is what makes a letter a small one; bytes behind the end of the text may be anything.
+        mask = bytes(0xDF if ignore_case and chr(byte).isalpha() else 0xFF for byte in word).ljust(4, b"\0")
+        wanted = bytes(byte & bits for byte, bits in zip(word.ljust(4, b"\0"), mask))
+        operations = "" if mask == b"\xff" * 4 else f"&0x{int.from_bytes(mask, 'big'):x}"
+        tests.append((offset, operations, f"0x{int.from_bytes(wanted, 'big'):x}"))
+    return payload(family, transport, *tests)
+
+
+def client_hello(family: Family) -> Match:
+    """The segment begins with a TLS record that holds a ClientHello (RFC 8446, sections 5.1 and 4)."""
+    return payload(family, "tcp", (0, ">>0x10", "0x1603"), (4, ">>0x10&0xff", "0x1"))
 
 
 def set_connmark(rule: Rule, value: int, mask: int) -> Rule:

@@ -29,6 +29,7 @@ __all__ = [
     "IPV6",
     "KNOWN",
     "MAX_TIMEOUT",
+    "NAMED",
     "OBSERVED",
     "OFFENDERS",
     "PRE_SLOTS",
@@ -73,7 +74,7 @@ FILTER_TABLES = ("filter", "mangle")
 CHAIN_RATE = "SIPGUARD-RATE"
 CHAIN_GATE = "SIPGUARD-GATE"
 CHAIN_UA = "SIPGUARD-UA"
-# The host's own policy sees every packet, SIP or not, before all others; always in table filter.
+# The host's own policy sees every packet, SIP or not, but those of an admitted conversation.
 CHAIN_HOST = "SIPGUARD-HOST"
 HOST_SLOTS = (CHAIN_HOST,)
 RATE_SLOTS = (CHAIN_RATE,)
@@ -86,6 +87,8 @@ OBSERVED = "sipguard-observed"
 BANNED = "sipguard-banned"
 KNOWN = "sipguard-known"
 BLOCKED = "sipguard-blocked"
+# TCP connections whose request has named a domain of ours, while the rest of it is still on its way: address and port.
+NAMED = "sipguard-named"
 
 # The longest time a member of a set can have, in seconds (ipset(8): 2^32 milliseconds halved, for the kernel's timers).
 MAX_TIMEOUT = 2147483

@@ -9,9 +9,9 @@ The policy is put together anew from all members each time, so the order can nev
     raw PREROUTING -> SIPGUARD-PRE     one rule per dropping set in use: its sources -> one of the next two
       SIPGUARD-PRE-SIP                 trusted: leave; SIP: drop (learned offenders)
       SIPGUARD-PRE-ALL                 trusted: leave; drop (bans, blocklists)
-    INPUT -> SIPGUARD                  host policy (every packet; only ever in table filter, whatever the others' is)
-                                       limits (each begins with: trusted: leave; they see every packet)
+    INPUT -> SIPGUARD                  limits (they see every packet; whoever is trusted leaves before any is counted)
                                        conversation admitted under this generation: leave
+                                       host policy
                                        any older admission: forgotten
                                        SIP -> SIPGUARD-JUDGE
       SIPGUARD-JUDGE                   trusted: leave
@@ -19,6 +19,7 @@ The policy is put together anew from all members each time, so the order can nev
                                        gate, signatures
                                        observed: leave (counted, not admitted)
                                        a whole request that nobody objected to: admit the conversation
+                                       the first message of TLS that the gate let pass: admit the connection
 
 The order is that of cost (docs/benchmarks.md): a packet of an admitted conversation meets one set, the one of the
 offenders, and one connection mark; media meets that set and misses two port lists; trust is only looked up where
@@ -37,6 +38,7 @@ from .._sip.errors import SipguardError
 from . import matches as m
 from .names import (
     ADMISSION_MASK,
+    CHAIN_GATE,
     CHAIN_JUDGE,
     CHAIN_MAIN,
     CHAIN_PRE,
@@ -101,11 +103,17 @@ class Selector:
 
 @dataclass(frozen=True)
 class Member:
-    """What one module puts into one family: its slot's chain, the chains below it, and the traffic led there."""
+    """What one module puts into one family: its slot's chain, the chains below it, and the traffic led there.
+
+    ``asides`` lead traffic that is no SIP straight to a chain below the slot's own (a limit on SSH). ``handshakes`` are ports
+    with TLS, where what is in the slot has to judge a connection by its ClientHello, because nothing else of it can be read.
+    """
 
     slot: str
     selectors: tuple[Selector, ...]
     chains: Mapping[str, tuple[Rule, ...]] = field(hash=False)
+    asides: tuple[tuple[Selector, str], ...] = ()
+    handshakes: tuple[Selector, ...] = ()
 
     def feeds(self, set_name: str) -> bool:
         """Whether a rule of this member adds sources to the set."""
@@ -201,10 +209,14 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
     main: list[Rule] = []
     for slot in RATE_SLOTS:
         main += [replace(selector.rule(CHAIN_MAIN), target=slot) for selector in _selectors(policy, (slot,))]
+        asides = policy.members[slot].asides if slot in policy.members else ()
+        main += [replace(selector.rule(CHAIN_MAIN), target=chain) for selector, chain in asides]
     own: dict[str, tuple[Rule, ...]] = {}
     judged = _selectors(policy, GATE_SLOTS)
     if judged:
         main.append(Rule(CHAIN_MAIN, (m.connmark(generation, policy.mask),), "RETURN"))
+    main += [Rule(CHAIN_MAIN, (), slot) for slot in HOST_SLOTS if slot in policy.members]
+    if judged:
         main.append(m.set_connmark(Rule(CHAIN_MAIN, (m.connmark(0, policy.mask, negated=True),)), 0, policy.mask))
         main += [replace(selector.rule(CHAIN_MAIN), target=CHAIN_JUDGE) for selector in judged]
         judge = [Rule(CHAIN_JUDGE, (trusted,), "RETURN")]
@@ -218,17 +230,17 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
         judge.append(Rule(CHAIN_JUDGE, (m.packet_mark(policy.mask, policy.mask),), "RETURN"))
         whole_request = (m.string(REQUEST_LINE_END), m.string(HEADERS_END))
         judge.append(m.set_connmark(Rule(CHAIN_JUDGE, whole_request), generation, policy.mask))
+        handshakes = [selector for mem in policy.members.values() for selector in mem.handshakes]
+        hello = m.client_hello(policy.family)
+        judge += [m.set_connmark(each.rule(CHAIN_JUDGE, hello), generation, policy.mask) for each in handshakes]
         own[CHAIN_JUDGE] = tuple(judge)
     tables: dict[str, dict[str, tuple[Rule, ...]]] = {}
     if raw[CHAIN_PRE]:  # without anything to drop there is no need to make each packet pass another hook
         tables["raw"] = raw
     if main:
         tables[policy.table] = {**own, CHAIN_MAIN: tuple(main)}
-    for slot, member in policy.members.items():
-        table = tables.setdefault("filter" if slot in HOST_SLOTS else policy.table, {})
-        if slot in HOST_SLOTS:
-            table[CHAIN_MAIN] = (Rule(CHAIN_MAIN, (), slot), *table.get(CHAIN_MAIN, ()))
-        table.update(member.chains)
+        for member in policy.members.values():
+            tables[policy.table].update(member.chains)
     return tables
 
 
@@ -244,22 +256,38 @@ def read_policy(
     leading = (*chains.get(CHAIN_MAIN, ()), *chains.get(CHAIN_JUDGE, ()))
     members: dict[str, Member] = {}
     for slot in HOST_SLOTS + RATE_SLOTS + GATE_SLOTS:
-        place = tables.get("filter", {}) if slot in HOST_SLOTS else chains
         owned = {
             # What no member writes (see assemble), somebody else put there.
             name: tuple(rule for rule in rules if not rule.unread and rule.target != "ACCEPT")
-            for name, rules in place.items()
+            for name, rules in chains.items()
             if name == slot or name.startswith(slot + "-")
         }
         if slot not in owned:
             continue
         jumps = [Selector.read(rule) for rule in leading if rule.target == slot]
-        members[slot] = Member(slot, tuple(dict.fromkeys(jump for jump in jumps if jump is not None)), owned)
+        members[slot] = Member(
+            slot,
+            tuple(dict.fromkeys(jump for jump in jumps if jump is not None)),
+            owned,
+            _read_asides(slot, leading),
+            _read_handshakes(family, leading) if slot == CHAIN_GATE else (),
+        )
     generation, mask = _read_generation(chains.get(CHAIN_MAIN, ()))
     looked_up = {name for rule in tables.get("raw", {}).get(CHAIN_PRE, ()) for name in rule.sets()}
     # Offenders are fed by rules; every other set there is filled from outside.
     drops = frozenset(base for base in PRE_SLOTS if base != OFFENDERS and base + family.suffix in looked_up)
     return Policy(family, table, members, mask, drops), generation
+
+
+def _read_asides(slot: str, leading: Iterable[Rule]) -> tuple[tuple[Selector, str], ...]:
+    found = [(Selector.read(rule), rule.target) for rule in leading if rule.target.startswith(slot + "-")]
+    return tuple((selector, chain) for selector, chain in found if selector is not None)
+
+
+def _read_handshakes(family: Family, leading: Iterable[Rule]) -> tuple[Selector, ...]:
+    hello = m.client_hello(family)
+    found = [Selector.read(rule) for rule in leading if rule.target == "CONNMARK" and hello in rule.matches]
+    return tuple(selector for selector in found if selector is not None)
 
 
 def _read_generation(main: Iterable[Rule]) -> tuple[int, int]:
@@ -279,15 +307,11 @@ def _read_generation(main: Iterable[Rule]) -> tuple[int, int]:
 
 
 def _judged(table: str, tables: Mapping[str, Mapping[str, tuple[Rule, ...]]]) -> dict[str, tuple[Rule, ...]]:
-    """What decides about admission: SIPGUARD without the limits, SIPGUARD-JUDGE, gate and signatures."""
-    kept = {
-        name: rules
-        for name, rules in tables.get(table, {}).items()
-        if name in (CHAIN_MAIN, CHAIN_JUDGE) or name.startswith(GATE_SLOTS)
-    }
+    """What decides about admission: all but the limits, which see every packet anyway."""
     return {
-        name: tuple(rule for rule in rules if rule.target not in RATE_SLOTS + HOST_SLOTS)
-        for name, rules in kept.items()
+        name: tuple(rule for rule in rules if not rule.target.startswith(RATE_SLOTS))
+        for name, rules in tables.get(table, {}).items()
+        if not name.startswith(RATE_SLOTS)
     }
 
 

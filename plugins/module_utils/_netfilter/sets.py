@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .._sip.errors import SipguardError
-from .names import BANNED, BLOCKED, FAMILIES, KNOWN, OBSERVED, OFFENDERS, TRUSTED, Family
+from .names import BANNED, BLOCKED, FAMILIES, KNOWN, NAMED, OBSERVED, OFFENDERS, TRUSTED, Family
 from .rule import Rule
 from .runner import Runner, output
 
@@ -36,7 +36,7 @@ __all__ = [
 Network = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 # Filled by the kernel itself, worth nothing after the rules that fill them are gone.
-LEARNED = (OFFENDERS, OBSERVED)
+LEARNED = (OFFENDERS, OBSERVED, NAMED)
 _LEARNED_TIMEOUT = 3600  # s; only the default of the set, every rule that adds says its own
 _LEARNED_SIZE = 65536
 _MIN_SIZE = 1024
@@ -91,7 +91,8 @@ def spec(name: str, entries: int = 0) -> SetSpec:
         if not name.endswith(family.suffix):
             continue
         if base in LEARNED:
-            return SetSpec(name, "hash:ip", family, _LEARNED_SIZE, _LEARNED_TIMEOUT, forceadd=True)
+            kind = "hash:ip,port" if base == NAMED else "hash:ip"
+            return SetSpec(name, kind, family, _LEARNED_SIZE, _LEARNED_TIMEOUT, forceadd=True)
         if base in (BANNED, KNOWN):
             return SetSpec(name, "hash:ip", family, max(_LEARNED_SIZE, entries * 3 // 2), _LEARNED_TIMEOUT)
         if base in (TRUSTED, BLOCKED):

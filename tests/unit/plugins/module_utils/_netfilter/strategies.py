@@ -13,6 +13,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import mat
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import (
     BANNED,
     BLOCKED,
+    CHAIN_GATE,
     CHAIN_HOST,
     FAMILIES,
     GATE_SLOTS,
@@ -60,7 +61,14 @@ def host_member(port: int = 22) -> Member:
 def members(draw: st.DrawFn, slot: str, family: Family) -> Member:
     chosen = draw(st.lists(selectors, min_size=1, max_size=3, unique=True))
     feeds = draw(st.sampled_from(["", OFFENDERS, OBSERVED]))
-    return member(slot, family, tuple(chosen), feeds, draw(st.binary(min_size=1, max_size=6)))
+    made = member(slot, family, tuple(chosen), feeds, draw(st.binary(min_size=1, max_size=6)))
+    if slot == CHAIN_GATE:
+        tcp = [selector for selector in chosen if selector.protocol == "tcp"]
+        return replace(made, handshakes=tuple(draw(st.lists(st.sampled_from(tcp), unique=True)) if tcp else ()))
+    if slot in RATE_SLOTS and draw(st.booleans()):
+        (inner,) = set(made.chains) - {slot}
+        return replace(made, asides=((draw(selectors), inner),))
+    return made
 
 
 @st.composite

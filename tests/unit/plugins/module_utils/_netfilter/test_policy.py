@@ -89,7 +89,7 @@ def test_read_policy_is_the_inverse_of_assemble(policy: Policy, data: st.DataObj
     read, found = read_policy(policy.family, tables, policy.table)
     assert (read.family, read.members, read.drops) == (policy.family, policy.members, policy.drops)
     assert list(read.members) == [slot for slot in (*HOST_SLOTS, *RATE_SLOTS, *GATE_SLOTS) if slot in policy.members]
-    if policy.members.keys() != {*HOST_SLOTS}:
+    if policy.members:
         assert read.table == policy.table
     if policy.members.keys() & set(GATE_SLOTS):
         assert (read.mask, found) == (policy.mask, generation)
@@ -137,7 +137,7 @@ def test_assemble_keeps_the_fixed_order(family: Family) -> None:
     policy = policy.with_member(CHAIN_HOST, host_member()).with_drop(BLOCKED).with_drop(BANNED)
     tables = assemble(policy, 0x4000000)
     main, judge, pre = tables["filter"][CHAIN_MAIN], tables["filter"][CHAIN_JUDGE], tables["raw"][CHAIN_PRE]
-    assert targets(main) == [CHAIN_HOST, CHAIN_RATE, CHAIN_RATE, "RETURN", "CONNMARK", CHAIN_JUDGE, CHAIN_JUDGE]
+    assert targets(main) == [CHAIN_RATE, CHAIN_RATE, "RETURN", CHAIN_HOST, "CONNMARK", CHAIN_JUDGE, CHAIN_JUDGE]
     # trusted, a response, the gate, the signatures, observed; and then the admission
     assert targets(judge) == ["RETURN", "RETURN", *[CHAIN_GATE] * 2, *[CHAIN_UA] * 2, "RETURN", "CONNMARK"]
     assert [rule.matches[0] for rule in pre] == [m.in_set(base + family.suffix) for base in PRE_SLOTS]
@@ -218,15 +218,29 @@ def test_assemble_drops_sets_that_no_rule_feeds_without_any_member() -> None:
 
 
 @pytest.mark.parametrize("table", ["filter", "mangle"])
-def test_host_policy_is_always_in_filter_and_comes_first(table: str) -> None:
+def test_host_policy_stands_behind_the_admitted_in_the_table_of_all(table: str) -> None:
     policy = replace(ua_policy(), table=table).with_member(CHAIN_HOST, host_member())
     tables = assemble(policy, 0x4000000)
-    assert targets(tables["filter"][CHAIN_MAIN])[0] == CHAIN_HOST
-    assert CHAIN_HOST in tables["filter"]
-    assert CHAIN_UA in tables[table]
-    if table == "mangle":
-        assert targets(tables["filter"][CHAIN_MAIN]) == [CHAIN_HOST]
-        assert CHAIN_HOST not in targets(tables["mangle"][CHAIN_MAIN])
+    assert sorted(tables) == sorted(["raw", table])
+    assert targets(tables[table][CHAIN_MAIN])[:2] == ["RETURN", CHAIN_HOST]
+    assert {CHAIN_HOST, CHAIN_UA} <= tables[table].keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_client_hello_that_passed_the_gate_admits_on_its_ports_only(family: Family) -> None:
+    tls = Selector("tcp", "5061")
+    gate = replace(member(CHAIN_GATE, family, SIP), handshakes=(tls,))
+    judge = assemble(Policy(family).with_member(CHAIN_GATE, gate), 0x4000000)["filter"][CHAIN_JUDGE]
+    assert judge[-1] == m.set_connmark(tls.rule(CHAIN_JUDGE, m.client_hello(family)), 0x4000000, 0xC000000)
+
+
+def test_an_aside_leads_straight_below_the_slot_and_costs_offenders_nothing() -> None:
+    made = member(CHAIN_RATE, IPV4, SIP, OFFENDERS)
+    (inner,) = set(made.chains) - {CHAIN_RATE}
+    policy = Policy(IPV4).with_member(CHAIN_RATE, replace(made, asides=((Selector("tcp", "22"), inner),)))
+    tables = assemble(policy, 0x4000000)
+    assert tables["filter"][CHAIN_MAIN][-1] == replace(Selector("tcp", "22").rule(CHAIN_MAIN), target=inner)
+    assert all("22" not in rule.render() for chain in tables["raw"].values() for rule in chain)
 
 
 def test_assemble_does_not_judge_for_limits_alone() -> None:
@@ -343,9 +357,17 @@ def test_choose_generation_starts_anew_when_the_admission_is_none_of_ours(main: 
     assert choose_generation(edited(LIVE, CHAIN_MAIN, main), ua_policy()) == 0x4000000
 
 
-@pytest.mark.parametrize("slot", [CHAIN_RATE, CHAIN_HOST])
-def test_choose_generation_ignores_what_does_not_judge(slot: str) -> None:
-    limited = ua_policy().with_member(slot, host_member() if slot == CHAIN_HOST else member(slot, IPV4, SIP))
+def test_choose_generation_changes_with_the_host_policy() -> None:
+    live = assemble(ua_policy().with_member(CHAIN_HOST, host_member()), 0x8000000)
+    assert choose_generation(live, ua_policy().with_member(CHAIN_HOST, host_member())) == 0x8000000
+    assert choose_generation(live, ua_policy()) == 0xC000000
+    assert choose_generation(live, ua_policy().with_member(CHAIN_HOST, host_member(2222))) == 0xC000000
+
+
+def test_choose_generation_ignores_limits() -> None:
+    made = member(CHAIN_RATE, IPV4, SIP)
+    (inner,) = set(made.chains) - {CHAIN_RATE}
+    limited = ua_policy().with_member(CHAIN_RATE, replace(made, asides=((Selector("tcp", "22"), inner),)))
     live = assemble(limited, 0x8000000)
     assert choose_generation(live, ua_policy()) == 0x8000000
     assert choose_generation(assemble(ua_policy(), 0x8000000), limited) == 0x8000000
