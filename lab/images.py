@@ -36,6 +36,8 @@ _HOST = (
     "procps",
     "conntrack",
 )
+# What Debian's fail2ban recommends, without which it polls and bans nobody.
+_FAIL2BAN = ("fail2ban", "nftables", "python3-pyinotify", "python3-systemd")
 _TOOLS = ("python3", "iproute2", "procps", "sip-tester", "sipsak", "tcpdump")
 
 
@@ -58,6 +60,14 @@ RECIPES = {
         "bullseye", (*_HOST, "asterisk"), ("common", "host", "asterisk", "debian11-asterisk16")
     ),
     "sid-asterisk22": Recipe("sid", (*_HOST, "asterisk"), ("common", "host", "asterisk", "sid-asterisk22")),
+    "debian11-asterisk16-fail2ban": Recipe(
+        "bullseye",
+        (*_HOST, "asterisk", *_FAIL2BAN),
+        ("common", "host", "asterisk", "debian11-asterisk16", "fail2ban"),
+    ),
+    "sid-asterisk22-fail2ban": Recipe(
+        "sid", (*_HOST, "asterisk", *_FAIL2BAN), ("common", "host", "asterisk", "sid-asterisk22", "fail2ban")
+    ),
     "debian12": Recipe("bookworm", _HOST, ("common", "host")),
     "tools": Recipe("bookworm", _TOOLS, ("common", "tools"), ("sipvicious==0.3.8",), '["sleep", "infinity"]'),
 }

@@ -18,6 +18,7 @@ SIP_DOMAIN = "sip.lab.example"
 def build(lab: Lab) -> dict[str, object]:
     """The inventory as a value. PBXs are in group ``pbx``, other managed hosts in group ``plain``.
 
+    PBXs get everything that is off by default as well.
     The LAN is only the part of the lab's subnets where the desk phone is: the roaming phone and the attackers are strangers to it.
     """
     groups: dict[str, dict[str, object]] = {"pbx": {}, "plain": {}}
@@ -39,7 +40,10 @@ def build(lab: Lab) -> dict[str, object]:
         "all": {
             "vars": everywhere,
             "children": {
-                "pbx": {"hosts": groups["pbx"], "vars": {"pbx_platform": "asterisk"}},
+                "pbx": {
+                    "hosts": groups["pbx"],
+                    "vars": {"pbx_platform": "asterisk", "pbx_firewall_gate": True, "pbx_firewall_host_policy": True},
+                },
                 "plain": {"hosts": groups["plain"]},
             },
         }

@@ -9,12 +9,25 @@ import itertools
 import re
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .hosts import HOSTS, Lab
 from .inventory import SIP_DOMAIN
 
-__all__ = ["PHONES", "Outcome", "Way", "asked_by_controller", "received", "scenario", "sipsak", "svmap", "watch"]
+__all__ = [
+    "PHONES",
+    "Outcome",
+    "Way",
+    "asked_by_controller",
+    "flood",
+    "received",
+    "scenario",
+    "sipsak",
+    "ssh_banner",
+    "svmap",
+    "watch",
+]
 
 # number -> password, as in the images' Asterisk configuration
 PHONES = {"1001": "pT4v-Zq81-mWx6-Hn30", "1002": "Gd72-rKc9-Ls05-vBy1"}
@@ -73,13 +86,22 @@ def sipsak(lab: Lab, source: str, pbx: str) -> Outcome:
 
 def scenario(lab: Lab, source: str, pbx: str, way: Way, name: str, user: str, **keys: str) -> Outcome:
     """Run lab/scenarios/NAME.xml with sipp from ``source`` once; ``keys`` are the scenario's own (ua, called ...)."""
+    return _sipp(lab, source, pbx, way, name, user, keys, ["-m", "1", "-timeout", str(_ANSWER_SECONDS)])
+
+
+def flood(lab: Lab, source: str, pbx: str, way: Way, requests: int, rate: int, user_agent: str) -> Outcome:
+    """Send so many REGISTER that name the domain, ``rate`` a second; ``answered`` is only whether all of them were sent."""
+    more = ["-m", str(requests), "-r", str(rate), "-timeout", str(_ANSWER_SECONDS + requests // rate)]
+    return _sipp(lab, source, pbx, way, "flood", "1001", {"ua": user_agent}, more)
+
+
+def _sipp(
+    lab: Lab, source: str, pbx: str, way: Way, name: str, user: str, keys: Mapping[str, str], more: list[str]
+) -> Outcome:
     argv = [
         "sipp",
         "-nostdin",
-        "-m",
-        "1",
-        "-timeout",
-        str(_ANSWER_SECONDS),
+        *more,
         "-timeout_error",
         "-sf",
         f"/scenarios/{name}.xml",
@@ -98,6 +120,16 @@ def scenario(lab: Lab, source: str, pbx: str, way: Way, name: str, user: str, **
         argv += ["-key", key, value]
     status, text = _execute(lab, source, [*argv, way.target(lab, pbx)], 3 * _ANSWER_SECONDS)
     return Outcome(status == 0, text)
+
+
+def ssh_banner(lab: Lab, source: str, pbx: str, way: Way) -> Outcome:
+    """Connect to the PBX's SSH port and wait for its first words."""
+    program = (
+        "import socket, sys; print(socket.create_connection((sys.argv[1], 22), float(sys.argv[2])).recv(64).decode())"
+    )
+    argv = ["python3", "-c", program, way.address(lab, pbx), str(_ANSWER_SECONDS)]
+    status, text = _execute(lab, source, argv, 2 * _ANSWER_SECONDS)
+    return Outcome(status == 0 and text.startswith("SSH-"), text)
 
 
 def asked_by_controller(lab: Lab, pbx: str, family: int, user_agent: str) -> Outcome:

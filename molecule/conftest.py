@@ -48,10 +48,13 @@ WAYS = [Way(transport, family) for transport in ("udp", "tcp") for family in (4,
 
 
 class Caller:
-    """Somebody at ``source``, an address of this machine, with one conversation to port ``port`` of ``target``."""
+    """Somebody at ``source``, an address of this machine, with one conversation to port ``port`` of ``target``.
 
-    def __init__(self, way: Way, source: str, target: str, port: int) -> None:
-        self.way, self.source, self.target = way, source, target
+    ``domain`` is what he calls the PBX, "" for its address.
+    """
+
+    def __init__(self, way: Way, source: str, target: str, port: int, domain: str = "") -> None:
+        self.way, self.source, self.target, self.domain = way, source, target, domain
         self.call_id = uuid.uuid4().hex
         self._asked = b""
         kind = socket.SOCK_DGRAM if way.transport == "udp" else socket.SOCK_STREAM
@@ -64,7 +67,7 @@ class Caller:
         """Send an OPTIONS request (RFC 3261 section 11)."""
         host, port = self._socket.getsockname()[:2]
         here = f"[{host}]:{port}" if self.way.family == 6 else f"{host}:{port}"
-        there = f"[{self.target}]" if self.way.family == 6 else self.target
+        there = self.domain or (f"[{self.target}]" if self.way.family == 6 else self.target)
         ident = self.call_id
         lines = [
             f"OPTIONS sip:{there} SIP/2.0",
@@ -116,6 +119,8 @@ class Neighbourhood:
         variables = host.ansible.get_variables()
         self._host = host
         self._targets = {4: str(variables["ansible_host"]), 6: str(variables["lab_address6"])}
+        # Phones say what they are configured with.
+        self.domain = str(variables["pbx_sip_domains"][0]) if variables.get("pbx_firewall_gate") else ""
         self._trusted = {6 if ":" in address else 4: str(address) for address in variables["pbx_admins"]}
         self._bridge = json.loads(_ip("-j", "route", "get", self._targets[4]))[0]["dev"]
         self._numbers = itertools.count(201)  # the lab gives its hosts lower ones
@@ -138,11 +143,25 @@ class Neighbourhood:
         self._strangers.append((family, address))
         return address
 
-    def caller(self, way: Way, source: str = "", port: int = 5060) -> Caller:
-        """A caller from ``source``, by default a stranger."""
-        made = Caller(way, source or self.stranger(way.family), self._targets[way.family], port)
+    def caller(self, way: Way, source: str = "", port: int = 5060, domain: str | None = None) -> Caller:
+        """A caller from ``source``, by default a stranger, who names the host's domain (if it wants to hear it) or another."""
+        named = self.domain if domain is None else domain
+        made = Caller(way, source or self.stranger(way.family), self._targets[way.family], port, named)
         self._callers.append(made)
         return made
+
+    def refuses(self, family: int, port: int) -> bool:
+        """Whether the host itself refuses a stranger's TCP connection; when it does not, nothing comes back."""
+        with socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_STREAM) as made:
+            made.settimeout(SILENCE)
+            made.bind((self.stranger(family), 0))
+            try:
+                made.connect((self._targets[family], port))
+            except ConnectionRefusedError:
+                return True
+            except TimeoutError:
+                return False
+        raise AssertionError(f"somebody listens on port {port}")
 
     def close(self) -> None:
         """End the conversations, and let the host forget what it has learned: the next test comes from the same addresses.
@@ -225,7 +244,7 @@ def eventually() -> Callable[[Callable[[], bool]], bool]:
 
 # Files of the system with what would change if they did; the container engine writes three of them at each start.
 _FILES = (
-    r"find /etc /usr /var/lib/systemd -xdev ! -path '*/__pycache__*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf"
+    r"find /etc /usr /var/lib/systemd $(ls -d /var/lib/sipguard 2>/dev/null) -xdev ! -path '*/__pycache__*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf"
     r" \( -type f -printf '%p %m %u %g %s %T@\n' -o -printf '%p %y %m %u %g %l\n' \) | sort"
 )
 _OURS = re.compile(r"^:SIPGUARD|^-A SIPGUARD| -j SIPGUARD(-PRE)?$|^(create|add) sipguard-")

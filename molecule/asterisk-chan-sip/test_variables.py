@@ -29,6 +29,15 @@ def test_user_agent_is_stopped_where_it_is_listed(
 
 
 @pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize(("port", "open_at"), [(8443, ["pbx16", "branch16"]), (8444, ["branch16"])])
+def test_port_is_shut_where_a_host_policy_does_not_open_it(
+    neighbours: Any, name: str, family: int, port: int, open_at: list[str]
+) -> None:
+    """Nobody listens there: where a packet gets through, the host itself says so."""
+    assert neighbours.refuses(family, port) == (name in open_at)
+
+
+@pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
 def test_port_is_guarded_where_it_is_listed(neighbours: Any, udp: Any, name: str, family: int) -> None:
     phone, scanner = (neighbours.caller(udp(family), port=5070) for dummy in range(2))
     phone.ask(PHONE)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class ModuleDocFragment:
     """Documentation of module_utils/_netfilter/options.py."""
@@ -87,6 +89,14 @@ options:
     description: How many seconds to wait for another program that holds the xtables lock.
     type: int
     default: 30
+  switch:
+    description:
+      - The cookie of the dead-man's switch (M(sipguard.pbx.sipguard_switch)) under which this run changes the rules.
+      - >-
+        The module fails, and changes nothing, unless that cookie is still pending: what is changed after the timer has run out
+        would stay, and nobody would confirm it. Empty means that no switch is used.
+    type: str
+    default: ""
   mark_mask:
     description:
       - >-
@@ -112,3 +122,5 @@ attributes:
     support: full
     platforms: debian, linux
 """
+    # The same for a module that all traffic meets: without the options that select some of it.
+    ALL_TRAFFIC = re.sub(r"(?m)^  (?:ports|protocols|interfaces):\n(?:    .*\n)+", "", DOCUMENTATION)

@@ -15,7 +15,19 @@ author:
 description:
   - Looks at the distribution, the rights, the kernel's netfilter extensions, the commands and the SSH connection. Changes nothing.
   - The kernel is asked for its extensions the way iptables asks, which may make it load their modules.
-options: {}
+options:
+  trunks:
+    description:
+      - >-
+        Ask the running Asterisk for its trunks, and warn of each whose UDP conversation this host would forget between two of
+        Asterisk's questions: M(sipguard.pbx.sip_domain_gate) would then stop its calls.
+    type: bool
+    default: false
+  callers:
+    description: Addresses, networks, ranges and names that may call without naming a domain. Their conversations may go cold.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Can run in check mode. It never changes anything.
@@ -70,20 +82,47 @@ ssh_peers:
   type: list
   elements: str
   sample: [192.0.2.7]
+ssh_ports:
+  description: The ports of this host to which they came.
+  returned: always
+  type: list
+  elements: str
+  sample: ["22"]
+cold_trunks:
+  description: What was warned of under O(trunks), one sentence for each trunk.
+  returned: always
+  type: list
+  elements: str
 """
 
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._host import flows
 from ..module_utils._host.inspection import inspect
 from ..module_utils._netfilter.runner import HostRunner
+from ..module_utils._sip.errors import SipguardError
 
 
 def main() -> None:
     """The host -> findings."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    module.exit_json(changed=False, **asdict(inspect(HostRunner())))
+    module = AnsibleModule(
+        argument_spec=dict(
+            trunks=dict(type="bool", default=False), callers=dict(type="list", elements="str", default=[])
+        ),
+        supports_check_mode=True,
+    )
+    runner = HostRunner()
+    cold: list[str] = []
+    try:
+        if module.params["trunks"]:
+            cold = flows.cold_flows(flows.trunks(runner), module.params["callers"], flows.udp_timeout())
+    except SipguardError as error:
+        module.fail_json(msg=str(error))
+    for warning in cold:
+        module.warn(warning)
+    module.exit_json(changed=False, cold_trunks=cold, **asdict(inspect(runner)))
 
 
 if __name__ == "__main__":

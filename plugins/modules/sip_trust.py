@@ -50,6 +50,12 @@ options:
     description: Write the sources to C(/etc/sipguard/sets) for the next boot.
     type: bool
     default: true
+  switch:
+    description:
+      - The cookie of the dead-man's switch (M(sipguard.pbx.sipguard_switch)) under which this run changes the sources.
+      - The module fails, and changes nothing, unless that cookie is still pending. Empty means that no switch is used.
+    type: str
+    default: ""
 requirements:
   - ipset 7 on the host
   - root, or CAP_NET_ADMIN in a container
@@ -110,6 +116,7 @@ from ..module_utils._netfilter.lock import exclusive
 from ..module_utils._netfilter.names import FAMILIES
 from ..module_utils._netfilter.persist import Store
 from ..module_utils._netfilter.runner import runner_for
+from ..module_utils._netfilter.switch_guard import require_armed
 from ..module_utils._sip.addresses import parse_networks
 from ..module_utils._sip.errors import SipguardError
 
@@ -123,6 +130,7 @@ def main() -> None:
             must_include=dict(type="list", elements="str", default=[]),
             families=dict(type="list", elements="str", default=["ipv4", "ipv6"], choices=["ipv4", "ipv6"]),
             persist=dict(type="bool", default=True),
+            switch=dict(type="str", default=""),
         ),
         supports_check_mode=True,
     )
@@ -134,6 +142,7 @@ def main() -> None:
         families = [family for family in FAMILIES if family.name in options["families"]]
         wanted = trust.wanted_members(networks if present else [], families)
         with exclusive(DEFAULT_LOCK_TIMEOUT, not module.check_mode):
+            require_armed(options["switch"])
             outcome = trust.converge(
                 runner_for(module.check_mode),
                 Store(),
@@ -146,6 +155,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=outcome.changed,
+        differs=outcome.changed,
         diff={"before": outcome.before, "after": outcome.after},
         trusted={family.name: list(wanted[family]) for family in FAMILIES},
         persisted=outcome.persisted,

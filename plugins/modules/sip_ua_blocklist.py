@@ -169,6 +169,7 @@ from ..module_utils._netfilter.lock import exclusive
 from ..module_utils._netfilter.names import CHAIN_UA
 from ..module_utils._netfilter.options import ARGUMENTS, read_common
 from ..module_utils._netfilter.runner import runner_for
+from ..module_utils._netfilter.switch_guard import require_armed
 from ..module_utils._sip.errors import SipguardError
 from ..module_utils._sip.selection import select
 
@@ -199,6 +200,7 @@ def main() -> None:
         wanted = user_agents.read_options(options, chosen.effective)
         members = {family: user_agents.member(common, wanted, family) for family in common.families if common.present}
         with exclusive(options["lock_timeout"], not module.check_mode):
+            require_armed(options["switch"])
             snapshot = engine.snapshot(members.values())
             targets = with_member(engine, snapshot, CHAIN_UA, members, common)
             outcome = engine.converge(targets, snapshot, persist=options["persist"], check=module.check_mode)

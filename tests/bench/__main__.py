@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""python -m tests.bench: prints both tables with the goals beside the figures. Needs root and gcc."""
+"""python -m tests.bench [PART ...]: prints the tables with the goals beside the figures. Needs root and gcc; the floods, the lab."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -19,34 +20,66 @@ from tests.integration.harness.netns import remove_stale
 
 sys.path.insert(0, str(collection_path()))
 
-from . import packets, runs
+from . import flood, packets, runs
 
-parser = argparse.ArgumentParser(prog="python -m tests.bench", description="What a packet and what a run costs.")
+PARTS = ("packet", "run", "flood")
+
+parser = argparse.ArgumentParser(
+    prog="python -m tests.bench",
+    description="What a packet and what a run costs, and what becomes of calls in a flood.",
+)
+parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all")
 parser.add_argument("--quick", action="store_true", help="fewer rounds and repeats, for a first impression")
 parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
 parser.add_argument("--backend", choices=["nft", "legacy"], action="append", help="default: both")
 
 
+def _packet(backend: str, rounds: int) -> Any:
+    figures = packets.measure(backend, rounds)
+    size, batch = len(packets.PHONE), packets.BATCH
+    print(f"\nCost of a packet: INVITE of {size} bytes over UDP and IPv4, {backend}, {rounds} rounds of {batch}\n")
+    print(packets.table(figures))
+    print(f"Left out of the published list, because they drop this INVITE: {', '.join(packets.left_out())}", flush=True)
+    return packets.as_json(figures)
+
+
+def _run(backend: str, repeats: int, rules: int) -> Any:
+    timed = runs.measure(backend, repeats, rules)
+    print(f"\nTime of a run, as Ansible sees its tasks, {backend}, median of {repeats}\n")
+    print(runs.table(timed), flush=True)
+    return asdict(timed)
+
+
+def _flood(rounds: int) -> Any:
+    found = flood.measure(rounds)
+    print(
+        f"\nFloods: {flood.RATE} REGISTER a second over UDP and IPv4 for {flood.SECONDS} s, "
+        f"{flood.CALLS} calls a second, {rounds} rounds\n"
+    )
+    print(flood.table(found), flush=True)
+    return flood.as_json(found)
+
+
 def main() -> None:
     """Measures and prints."""
     wanted = parser.parse_args()
+    parts = wanted.parts or PARTS
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        parser.error(f"no part is called {unknown[0]!r}: {', '.join(PARTS)} expected")
     if os.geteuid() != 0:
         parser.error("run this as root: it makes network namespaces")
+    signal.signal(signal.SIGTERM, lambda *dummy: sys.exit(143))  # what is up is taken down first
     remove_stale()
-    rounds, repeats, rules = (60, 4, 10) if wanted.quick else (400, 12, runs.RULES)
+    rounds, repeats, rules, turns = (60, 4, 10, 1) if wanted.quick else (400, 12, runs.RULES, 3)
     kept: dict[str, Any] = {"kernel": platform.release(), "processors": os.cpu_count(), "rounds": rounds}
     for backend in wanted.backend or ["nft", "legacy"]:
-        figures = packets.measure(backend, rounds)
-        kept[f"packets_{backend}"] = packets.as_json(figures)
-        size, batch = len(packets.PHONE), packets.BATCH
-        print(f"\nCost of a packet: INVITE of {size} bytes over UDP and IPv4, {backend}, {rounds} rounds of {batch}\n")
-        print(packets.table(figures))
-        print(f"Left out of the published list, because they drop this INVITE: {', '.join(packets.left_out())}")
-        sys.stdout.flush()
-        timed = runs.measure(backend, repeats, rules)
-        kept[f"runs_{backend}"] = asdict(timed)
-        print(f"\nTime of a run, as Ansible sees its tasks, {backend}, median of {repeats}\n")
-        print(runs.table(timed), flush=True)
+        if "packet" in parts:
+            kept[f"packets_{backend}"] = _packet(backend, rounds)
+        if "run" in parts:
+            kept[f"runs_{backend}"] = _run(backend, repeats, rules)
+    if "flood" in parts:
+        kept["floods"] = _flood(turns)
     if wanted.json:
         wanted.json.write_text(json.dumps(kept, indent=2) + "\n")
 

@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import json
 import os
+import pathlib
+import socket
 import sys
+import syslog
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +22,9 @@ from .._netfilter.lock import exclusive
 from .._netfilter.persist import Store
 from .._netfilter.runner import HostRunner
 from .._sip.errors import SipguardError
-from . import report, restore
+from . import repair, report, restore
+from .switch import READY, Switch, check_seconds, connections, when
+from .unban import unban
 
 __all__ = ["main"]
 
@@ -37,8 +43,28 @@ def _parser() -> argparse.ArgumentParser:
         "why", help="whether and why packets of an address are stopped; exit status 1 when they are"
     )
     why.add_argument("address", help="an IPv4 or IPv6 address")
-    commands.add_parser("restore", help="load sets and rules from /etc/sipguard, as at boot")
-    for command in (status, why):
+    unban = commands.add_parser(
+        "unban", help="take addresses out of the learned offenders, the bans and what was observed"
+    )
+    unban.add_argument("addresses", nargs="+", metavar="address", help="an IPv4 or IPv6 address")
+    unban.add_argument("--learned", action="store_true", help="only what sipguard learned by itself; bans stay")
+    restoring = commands.add_parser("restore", help="load sets and rules from /etc/sipguard, as at boot")
+    restoring.add_argument("--sets", action="store_true", help="only make the sets that saved rules name")
+    repairing = commands.add_parser("repair", help="put back what another program has flushed")
+    repairing.add_argument("--watch", action="store_true", help="whenever it happens, until stopped")
+    confirm = commands.add_parser("confirm", help="keep a change of the rules; over a connection made after it")
+    confirm.add_argument("cookie", help="what 'sipguard pending' calls the change")
+    rollback = commands.add_parser(
+        "rollback", help="go back: from a pending change, else to the confirmed rules, else to those before them"
+    )
+    rollback.add_argument("--cookie", default="", help="only this pending change")
+    rollback.add_argument("--seconds", type=int, default=0, help="go forward again unless confirmed within this time")
+    pending = commands.add_parser(
+        "pending", help="the change that waits to be confirmed; exit status 1 when there is one"
+    )
+    watch = commands.add_parser("watch", help="wait for a confirmation, else go back; started by the switch itself")
+    watch.add_argument("cookie")
+    for command in (status, why, unban, confirm, rollback, pending):
         command.add_argument("--json", action="store_true", help="for programs")
     return parser
 
@@ -49,15 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runner, store = HostRunner(), Store()
     try:
         if options.command == "restore":
-            return _restore(runner, store)
+            return _restore(runner, store, options.sets)
+        if options.command == "repair":
+            return _repair(runner, store, options.watch)
+        if options.command == "watch":
+            return _watch(Switch(runner), options.cookie)
         if options.command == "why":
-            try:
-                address = ipaddress.ip_address(options.address)
-            except ValueError:
-                raise SipguardError(
-                    f"{options.address!r} is not an address; 192.0.2.7 or 2001:db8::7 would be right"
-                ) from None
-            found, text, status = report.why(runner, address)
+            found, text, status = report.why(runner, _address(options.address))
+        elif options.command == "unban":
+            found, text, status = unban(
+                runner, [_address(address) for address in options.addresses], learned_only=options.learned
+            )
+        elif options.command in ("confirm", "rollback", "pending"):
+            found, text, status = _switch(Switch(runner), options)
         else:
             found, text, status = report.status(runner, store)
     except SipguardError as error:
@@ -67,13 +97,83 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _address(text: str) -> report.Address:
+    try:
+        address = ipaddress.ip_address(text)
+        if "%" in text:
+            raise ValueError("the kernel's sets know no zones")
+    except ValueError:
+        raise SipguardError(f"{text!r} is not an address; 192.0.2.7 or 2001:db8::7 would be right") from None
+    return address
+
+
 def _show(found: dict[str, Any], text: str, as_json: bool) -> None:
     sys.stdout.write((json.dumps(found, indent=2, sort_keys=True) if as_json else text) + "\n")
 
 
-def _restore(runner: HostRunner, store: Store) -> int:
+def _switch(switch: Switch, options: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    if options.command == "pending":
+        found, text = switch.situation()
+        return found, text, EXIT_NO if found["pending"] else EXIT_OK
+    if options.command == "confirm":
+        done = switch.confirm(options.cookie, connections())
+    else:
+        seconds = check_seconds(options.seconds) if options.seconds else 0
+        done = switch.rollback(options.cookie, seconds, connections())
+    found = {"said": done.said, "changed": done.changed, "cookie": done.pending.cookie if done.pending else ""}
+    text = f"sipguard: {done.said}"
+    if done.pending:
+        text += (
+            f"\nsipguard: confirm it over a new connection until {when(done.pending.deadline)}, or the host goes forward again: "
+            f"sipguard confirm {done.pending.cookie}"
+        )
+    return found, text, EXIT_OK
+
+
+def _watch(switch: Switch, cookie: str) -> int:
+    """Without a terminal, a session, or anybody to read what it says but the journal or the log."""
+
+    def ready() -> None:
+        with contextlib.suppress(OSError):  # the last one to be killed when memory runs out (proc(5))
+            pathlib.Path("/proc/self/oom_score_adj").write_text("-1000", encoding="ascii")
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        if address:  # sd_notify(3)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+                link.sendto(b"READY=1", address.replace("@", "\0", 1) if address[0] == "@" else address)
+            return
+        sys.stdout.write(f"{READY}\n")
+        sys.stdout.flush()
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+
+    def complain(message: str) -> None:
+        if "JOURNAL_STREAM" not in os.environ:
+            syslog.openlog("sipguard")
+            syslog.syslog(syslog.LOG_CRIT, message)
+        _complain(message)
+
+    switch.watch(cookie, ready, complain)
+    return EXIT_OK
+
+
+def _restore(runner: HostRunner, store: Store, sets_only: bool) -> int:
     with exclusive(DEFAULT_LOCK_TIMEOUT):
-        done, errors = restore.restore(runner, store)
+        settled, doubts = Switch(runner).settle_at_boot()
+        done, errors = restore.create_sets(runner, store) if sets_only else restore.restore(runner, store, doubts)
+    return _tell(settled + done, errors)
+
+
+def _repair(runner: HostRunner, store: Store, watching: bool) -> int:
+    if watching:
+        repair.watch(runner, store, _log)
+        return EXIT_OK
+    result = repair.repair(runner, store)
+    missing = [f"missing: {part}" for part in result.missing]
+    return _tell(missing + result.done or ["nothing was missing"], result.errors)
+
+
+def _tell(done: Sequence[str], errors: Sequence[str]) -> int:
     for line in done:
         sys.stdout.write(f"sipguard: {line}\n")
     for line in errors:
@@ -81,10 +181,15 @@ def _restore(runner: HostRunner, store: Store) -> int:
     return EXIT_ERROR if errors else EXIT_OK
 
 
-def _complain(message: str) -> None:
-    # Under systemd the prefix makes it a critical line of the journal (sd-daemon(3)).
-    prefix = "<2>" if "JOURNAL_STREAM" in os.environ else ""
+def _log(priority: int, message: str) -> None:
+    # Under systemd the prefix makes it a line of that priority in the journal (sd-daemon(3)).
+    prefix = f"<{priority}>" if "JOURNAL_STREAM" in os.environ else ""
     sys.stderr.write(f"{prefix}sipguard: {message}\n")
+    sys.stderr.flush()
+
+
+def _complain(message: str) -> None:
+    _log(repair.CRITICAL, message)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from .._netfilter.backend import has_family
 from .._netfilter.names import FAMILIES
 from .._netfilter.runner import NO_RIGHTS, Runner
 
-__all__ = ["Inspection", "inspect", "parse_os_release", "ssh_peers", "unsupported"]
+__all__ = ["Inspection", "SshConnection", "inspect", "parse_os_release", "ssh_connections", "ssh_peers", "unsupported"]
 
 # Command -> Debian package that has it.
 _COMMANDS = {"iptables": "iptables", "ip6tables": "iptables", "ipset": "ipset"}
@@ -37,6 +37,7 @@ class Inspection:
     distribution: str
     missing_packages: list[str]
     ssh_peers: list[str]
+    ssh_ports: list[str]
     problems: list[str]
 
 
@@ -56,6 +57,7 @@ def inspect(runner: Runner) -> Inspection:
         f"{release.get('ID', 'unknown')} {release.get('VERSION_ID', '')}".strip(),
         missing,
         ssh_peers(),
+        list(dict.fromkeys(str(connection.server_port) for connection in ssh_connections())),
         problems,
     )
 
@@ -100,19 +102,33 @@ def _may_change_netfilter() -> bool:
     return bool(int(status.get("CapEff", "0"), 16) >> _CAP_NET_ADMIN & 1)
 
 
-def ssh_peers() -> list[str]:
-    """Addresses from which this process was started over SSH: sudo drops the variable, so its parents are asked as well."""
-    peers: dict[str, None] = {}
+@dataclass(frozen=True)
+class SshConnection:
+    """One SSH connection as the host sees it: the client's address and port, and the port it came to."""
+
+    client: str
+    client_port: int
+    server_port: int
+
+
+def ssh_connections() -> list[SshConnection]:
+    """The SSH connections over which this process was started: sudo drops the variable, so its parents are asked as well."""
+    found: dict[SshConnection, None] = {}
     pid = os.getpid()
     while pid > 1:
         environment = dict(entry.split("=", 1) for entry in _read(f"/proc/{pid}/environ").split("\0") if "=" in entry)
-        peer = environment.get("SSH_CONNECTION", "").split(" ")[0]
-        if peer:
-            peers[peer.split("%")[0]] = None
+        words = environment.get("SSH_CONNECTION", "").split(" ")  # client, its port, server, its port (ssh(1))
+        if len(words) == 4 and words[1].isdigit() and words[3].isdigit():
+            found[SshConnection(words[0].split("%")[0], int(words[1]), int(words[3]))] = None
         # The second field, the command's name, may hold blanks and brackets; the parent stands two behind its end.
         fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
         pid = int(fields[1]) if len(fields) > 1 else 0
-    return list(peers)
+    return list(found)
+
+
+def ssh_peers() -> list[str]:
+    """The addresses at the other ends of ``ssh_connections``."""
+    return list(dict.fromkeys(connection.client for connection in ssh_connections()))
 
 
 def _read(path: str) -> str:

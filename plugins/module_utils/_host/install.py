@@ -1,29 +1,51 @@
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Putting this package, its command and its boot unit on the host: every file as a value, compared, then replaced in one moment."""
+"""Putting this package, its command and its units on the host: every file as a value, compared, then replaced in one moment."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import pathlib
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from .._netfilter.persist import BOOT_UNIT, replace_file
-from .._netfilter.runner import CommandError, Runner
-from .._sip.errors import SipguardError
+from .._netfilter.engine import DEFAULT_LOCK_TIMEOUT
+from .._netfilter.lock import exclusive
+from .._netfilter.persist import (
+    BOOT_PLUGIN,
+    BOOT_SETTINGS,
+    BOOT_UNIT,
+    DIRECTORY,
+    FILES,
+    MANIFEST,
+    NETFILTER_PERSISTENT,
+    Store,
+    replace_file,
+)
+from .._netfilter.runner import CommandError, Completed, Runner
+from .._netfilter.switch_guard import STATE_DIRECTORY, read_pending
+from .._sip.errors import OptionError, SipguardError
 from . import cli as _command  # what the command imports is what gets installed
+from .emergency import Settings
+from .switch import COMMAND
 
-__all__ = ["COMMAND", "LIBRARY", "UNIT", "Installation", "Report"]
+__all__ = ["COMMAND", "LIBRARY", "PERSISTENCE", "REPAIR_UNIT", "UNIT", "Installation", "Report", "Setup", "conflicts"]
 
+PERSISTENCE = ("systemd", "netfilter-persistent", "none")
 LIBRARY = "/usr/local/lib/sipguard"
-COMMAND = "/usr/local/sbin/sipguard"
+_UNITS = "/etc/systemd/system"
 UNIT = BOOT_UNIT
-WANTED = "/etc/systemd/system/multi-user.target.wants/sipguard-restore.service"
+SETS_UNIT = f"{_UNITS}/sipguard-sets.service"
+REPAIR_UNIT = f"{_UNITS}/sipguard-repair.service"
+SETS_PLUGIN = f"{pathlib.PurePath(BOOT_PLUGIN).parent}/12-sipguard"
+DROP_IN = f"{_UNITS}/netfilter-persistent.service.d/sipguard.conf"
+_PACKAGED_UNIT = "/lib/systemd/system/netfilter-persistent.service"
+_UFW = "/usr/sbin/ufw"
 
 # The command itself must be loaded, and with it all it needs.
 _LOADED = (_command.__name__,)
@@ -40,29 +62,146 @@ from sipguard._host.cli import main
 
 sys.exit(main())
 """
-# Other firewalls that start early flush what they find, so ours comes after them, and before the first packet.
-_UNIT_TEXT = """\
+_UNIT_HEAD = """\
 # Written by sipguard.pbx. Changes made here are overwritten; use 'systemctl edit' for additions.
 [Unit]
-Description=SIP firewall of sipguard.pbx (sets, then rules)
 Documentation=https://github.com/sipguard/pbx
+"""
+# CAP_SYS_MODULE: iptables-legacy loads the modules of its tables by itself.
+_RIGHTS = """\
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_MODULE
+NoNewPrivileges=yes
+"""
+# Other firewalls that start early flush what they find, so ours comes after them, and before the first packet.
+_UNIT_TEXT = f"""\
+{_UNIT_HEAD}Description=SIP firewall of sipguard.pbx (sets, then rules)
 DefaultDependencies=no
 Wants=network-pre.target
-After=local-fs.target systemd-modules-load.service systemd-sysctl.service netfilter-persistent.service nftables.service ufw.service
+After=local-fs.target systemd-modules-load.service systemd-sysctl.service
+After=netfilter-persistent.service nftables.service ufw.service firewalld.service
 Before=network-pre.target shutdown.target asterisk.service freepbx.service
 Conflicts=shutdown.target
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/usr/local/sbin/sipguard restore
-# CAP_SYS_MODULE: iptables-legacy loads the modules of its tables by itself.
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_MODULE
-NoNewPrivileges=yes
+ExecStart={COMMAND} restore
+{_RIGHTS}
+[Install]
+WantedBy=multi-user.target
+"""
+# Rules of ours that somebody has saved with netfilter-persistent name sets of ours, and without these it would load nothing at all.
+_SETS_UNIT_TEXT = f"""\
+{_UNIT_HEAD}Description=Sets of sipguard.pbx, before netfilter-persistent loads saved rules that name them
+DefaultDependencies=no
+ConditionPathExists={NETFILTER_PERSISTENT}
+After=local-fs.target systemd-modules-load.service
+Before=netfilter-persistent.service shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={COMMAND} restore --sets
+{_RIGHTS}
+[Install]
+WantedBy=multi-user.target
+"""
+_REPAIR_UNIT_TEXT = f"""\
+{_UNIT_HEAD}Description=Puts the SIP firewall of sipguard.pbx back when another program flushes it
+After=sipguard-restore.service netfilter-persistent.service
+
+[Service]
+Type=simple
+ExecStart={COMMAND} repair --watch
+Restart=always
+RestartSec=30
+# A repair that has begun is carried out.
+KillMode=mixed
+Nice=10
+{_RIGHTS}ProtectSystem=yes
+ProtectHome=yes
+PrivateTmp=yes
 
 [Install]
 WantedBy=multi-user.target
 """
+# run-parts(8) starts the plugins of netfilter-persistent in the order of their names: 10-ipset, ours, 15-ip4tables, 25-ip6tables, ours.
+_PLUGIN_TEXT = """\
+#!/bin/sh
+# Written by sipguard.pbx. Changes made here are overwritten.
+# {what}
+# Nothing is done for save, which would store other people's rules as well, nor for flush: sipguard-repair.service takes
+# it for an accident, and has to be stopped first by whoever means it.
+case "$1" in
+start | restart | reload | force-reload) exec {command} ;;
+esac
+"""
+_SETS_PLUGIN_TEXT = _PLUGIN_TEXT.format(what="Sets that saved rules may name.", command=f"{COMMAND} restore --sets")
+_BOOT_PLUGIN_TEXT = _PLUGIN_TEXT.format(
+    what="The rules of /etc/sipguard, after all saved ones.", command=f"{COMMAND} restore"
+)
+_DROP_IN_TEXT = """\
+# Written by sipguard.pbx. Changes made here are overwritten.
+[Unit]
+After=nftables.service firewalld.service
+Before=asterisk.service freepbx.service
+"""
+
+
+def _wants(unit: str) -> str:
+    return f"{_UNITS}/multi-user.target.wants/{pathlib.PurePath(unit).name}"
+
+
+_File = tuple[str, int]  # text and mode
+_ALWAYS: dict[str, _File] = {COMMAND: (_COMMAND_TEXT, 0o755)}
+_BY_MODE: dict[str, dict[str, _File]] = {
+    "systemd": {UNIT: (_UNIT_TEXT, 0o644), SETS_UNIT: (_SETS_UNIT_TEXT, 0o644)},
+    "netfilter-persistent": {
+        SETS_PLUGIN: (_SETS_PLUGIN_TEXT, 0o755),
+        BOOT_PLUGIN: (_BOOT_PLUGIN_TEXT, 0o755),
+        DROP_IN: (_DROP_IN_TEXT, 0o644),
+    },
+    "none": {},
+}
+_REPAIR: dict[str, _File] = {REPAIR_UNIT: (_REPAIR_UNIT_TEXT, 0o644)}
+_EVERY_FILE = {**_ALWAYS, **_BY_MODE["systemd"], **_BY_MODE["netfilter-persistent"], **_REPAIR}
+# Units of ours, in the order in which they are stopped, each with the link that enables it.
+_ENABLED = {unit: _wants(unit) for unit in (REPAIR_UNIT, UNIT, SETS_UNIT)}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a host is meant to have: ``persistence`` is one of PERSISTENCE; without it there is nothing to repair from either."""
+
+    persistence: str = "systemd"
+    repair: bool = True
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def repairs(self) -> bool:
+        return self.repair and self.persistence != "none"
+
+    def files(self) -> dict[str, _File]:
+        """Path -> text and mode, the library and boot.json aside."""
+        return {**_ALWAYS, **_BY_MODE[self.persistence], **(_REPAIR if self.repairs else {})}
+
+    def links(self) -> dict[str, str]:
+        """Links that have to lead somewhere: path -> target."""
+        found = {link: unit for unit, link in _ENABLED.items() if unit in self.files()}
+        if self.persistence == "netfilter-persistent":
+            found[_wants(_PACKAGED_UNIT)] = _PACKAGED_UNIT
+        return found
+
+
+def conflicts(root: str = "/") -> list[str]:
+    """Why netfilter-persistent must not be installed on this host, a sentence each."""
+    if (pathlib.Path(root) / _UFW.lstrip("/")).exists():
+        return [
+            "ufw is installed, and in Debian it and netfilter-persistent exclude each other: apt would remove ufw, and its rules would "
+            "be gone at the next boot; persistence 'systemd' works beside ufw"
+        ]
+    return []
 
 
 @dataclass(frozen=True)
@@ -73,6 +212,18 @@ class Report:
     before: str
     after: str
     version: str
+
+
+_RUNNING, _STOPPED = "sipguard-repair.service (running)", "sipguard-repair.service (stopped)"
+# What a host gathers while it runs.
+_DATA = [
+    f"{DIRECTORY}/{prefix}{name}{suffix}" for name in (*FILES, MANIFEST) for prefix, suffix in (("", ""), (".", ".new"))
+]
+_DATA.append(STATE_DIRECTORY)
+
+
+def _settings_line(text: str) -> str:
+    return f"{DIRECTORY}/{BOOT_SETTINGS}: {' '.join(text.split())}"
 
 
 def _sources() -> dict[str, str]:
@@ -105,10 +256,6 @@ class Installation:
     def _at(self, path: str) -> pathlib.Path:
         return self._root / path.lstrip("/")
 
-    def _wanted(self) -> dict[str, tuple[str, int]]:
-        """Files outside the library: path -> text and mode."""
-        return {COMMAND: (_COMMAND_TEXT, 0o755), UNIT: (_UNIT_TEXT, 0o644)}
-
     def _library_is_right(self) -> bool:
         link = self._at(LIBRARY)
         if not link.is_symlink() or not link.resolve().is_dir():
@@ -119,6 +266,14 @@ class Installation:
             (tree / path).read_bytes() == text.encode() for path, text in self._sources.items()
         )
 
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """The host's lock, held no longer than files are written that other runs write as well."""
+        return exclusive(DEFAULT_LOCK_TIMEOUT, str(self._root) == "/")
+
+    @property
+    def _store(self) -> Store:
+        return Store(str(self._at(DIRECTORY)))
+
     def _listing(self) -> list[str]:
         """What of ours is on the host, one line each; lines that are not in ``_complete`` have to be changed."""
         listing = []
@@ -128,56 +283,123 @@ class Installation:
         current = library.resolve() if library.is_symlink() else None
         if current is not None:
             listing.append(f"{LIBRARY} ({self.version if self._library_is_right() else 'another version'})")
-        for path, (text, mode) in self._wanted().items():
+        for path, (text, mode) in _EVERY_FILE.items():
             file = self._at(path)
             if file.exists():
                 right = file.read_bytes() == text.encode() and file.stat().st_mode & 0o7777 == mode
                 listing.append(path if right else f"{path} (edited)")
-        wanted = self._at(WANTED)
-        if wanted.is_symlink():
-            listing.append(WANTED if str(wanted.readlink()) == UNIT else f"{WANTED} (edited)")
+        for unit, path in _ENABLED.items():
+            link = self._at(path)
+            if link.is_symlink():
+                listing.append(path if str(link.readlink()) == unit else f"{path} (edited)")
         return listing + [f"{tree} (left over)" for tree in self._trees() if tree != current]
 
-    def _complete(self) -> list[str]:
-        return [f"{LIBRARY} ({self.version})", *self._wanted(), WANTED]
+    def _here(self, setup: Setup) -> list[str]:
+        """The same, with what is ours only as long as it is wanted."""
+        listing = self._listing()
+        foreign = [path for path in setup.links() if path not in _ENABLED.values()]
+        listing += [path for path in foreign if self._at(path).is_symlink()]
+        text = self._store.read(BOOT_SETTINGS)
+        if text is not None:
+            whole = not self._store.differs(BOOT_SETTINGS, text)
+            listing.append(_settings_line(text) + ("" if whole else " (damaged)"))
+        if setup.repairs and self._is_booted() and self._at(REPAIR_UNIT).exists():
+            listing.append(_RUNNING if self._is_running(REPAIR_UNIT) else _STOPPED)
+        return listing
 
-    def install(self, check: bool) -> Report:
+    def _complete(self, setup: Setup) -> list[str]:
+        files, links = setup.files(), setup.links()
+        listing = [f"{LIBRARY} ({self.version})", *(path for path in _EVERY_FILE if path in files)]
+        listing += [*(link for link in _ENABLED.values() if link in links)]
+        listing += [link for link in links if link not in _ENABLED.values()]
+        listing.append(_settings_line(setup.settings.render()))
+        return listing + ([_RUNNING] if setup.repairs and self._is_booted() else [])
+
+    def install(self, setup: Setup, check: bool) -> Report:
         """Put everything in place; raises SipguardError with the file that could not be written."""
-        before, after = self._listing(), self._complete()
+        if setup.persistence == "netfilter-persistent":
+            self._require_netfilter_persistent(check)
+        before, after = self._here(setup), self._complete(setup)
         if before != after and not check:
+            files, links = setup.files(), setup.links()
+            changed = set(before) ^ set(after)
+            self._stop([unit for unit in _ENABLED if unit not in files and self._at(unit).exists()])
             try:
                 if not self._library_is_right():
                     self._install_library()
                 for old in self._trees():
                     if old != self._at(LIBRARY).resolve():
                         shutil.rmtree(old)
-                for path, (text, mode) in self._wanted().items():
+                with self._alone():
+                    self._store.write(BOOT_SETTINGS, setup.settings.render())
+                for path, (text, mode) in files.items():
                     file = self._at(path)
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    replace_file(file, text, mode)
-                wanted = self._at(WANTED)
-                wanted.parent.mkdir(parents=True, exist_ok=True)
-                self._link(wanted, UNIT)
+                    if not file.exists() or file.read_bytes() != text.encode() or file.stat().st_mode & 0o7777 != mode:
+                        replace_file(file, text, mode)
+                for path, target in links.items():
+                    link = self._at(path)
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    if path in _ENABLED.values() or not link.is_symlink():
+                        self._link(link, target)
+                self._unlink([path for path in (*_ENABLED.values(), *_EVERY_FILE) if path not in {**files, **links}])
             except OSError as error:
                 raise SipguardError(f"cannot install sipguard on this host: {error}") from error
-            self._systemctl("daemon-reload")
+            if any(line.startswith(_UNITS) for line in changed):
+                self._systemctl("daemon-reload")
+            if setup.repairs and changed - {line for line in changed if line.startswith(DIRECTORY)}:
+                self._systemctl("restart", pathlib.PurePath(REPAIR_UNIT).name)
         return self._report(before, after)
 
     def remove(self, check: bool) -> Report:
-        """Take everything away again."""
-        before = self._listing()
+        """Take everything away again; raises SipguardError as long as a change of the rules waits to be confirmed."""
+        if str(self._root) == "/":
+            pending = read_pending()
+            if pending is not None and pending.left() > 0:
+                raise SipguardError(
+                    f"the change {pending.cookie} of the rules waits to be confirmed, and without sipguard nobody could take it back: "
+                    "'sipguard confirm' or 'sipguard rollback' first"
+                )
+        before = self._listing() + [path for path in _DATA if self._at(path).exists()]
         if before and not check:
-            # It stays "active" otherwise, as a unit without a file. Stopping it changes no rule.
-            self._systemctl("stop", pathlib.Path(UNIT).name, tolerated=_NOT_LOADED)
+            # They stay "active" otherwise, as units without a file. Stopping them changes no rule.
+            self._stop(list(_ENABLED))
             try:
-                for path in (WANTED, UNIT, COMMAND, LIBRARY):
-                    self._at(path).unlink(missing_ok=True)
+                with self._alone():
+                    self._unlink([*_ENABLED.values(), *_EVERY_FILE, LIBRARY, *_DATA])
                 for tree in self._trees():
                     shutil.rmtree(tree)
+                with contextlib.suppress(OSError):  # somebody else's file may be left in it
+                    self._at(DIRECTORY).rmdir()
             except OSError as error:
                 raise SipguardError(f"cannot remove sipguard from this host: {error}") from error
             self._systemctl("daemon-reload")
         return self._report(before, [])
+
+    def _require_netfilter_persistent(self, check: bool) -> None:
+        """Raise OptionError unless it would load our plugins at boot; in check mode the package may still be missing."""
+        masked = self._at(f"{_UNITS}/netfilter-persistent.service")
+        if masked.is_symlink() and str(masked.readlink()) == "/dev/null":
+            problem = "netfilter-persistent.service is masked on this host: 'systemctl unmask' it, or use 'systemd'"
+        elif self._at(NETFILTER_PERSISTENT).exists():
+            return
+        elif conflicts(str(self._root)):
+            problem = conflicts(str(self._root))[0]
+        elif check:
+            return
+        else:
+            problem = "the package 'netfilter-persistent' is not installed on this host: install it, or use 'systemd'"
+        raise OptionError("persistence", "netfilter-persistent", problem)
+
+    def _unlink(self, paths: list[str]) -> None:
+        for path in paths:
+            file = self._at(path)
+            if file.is_dir() and not file.is_symlink():
+                shutil.rmtree(file)
+            else:
+                file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody else's drop-in may be there as well
+            self._at(DROP_IN).parent.rmdir()
 
     def _report(self, before: list[str], after: list[str]) -> Report:
         return Report(
@@ -219,12 +441,29 @@ class Installation:
         temporary.symlink_to(target)
         temporary.replace(link)
 
+    def _stop(self, units: list[str]) -> None:
+        for unit in units:
+            self._systemctl("stop", pathlib.PurePath(unit).name, tolerated=_NOT_LOADED)
+
+    def _is_booted(self) -> bool:
+        """Whether a systemd runs here; there is none while an image is built."""
+        return (
+            str(self._root) == "/"
+            and self._runner.which("systemctl") is not None
+            and pathlib.Path("/run/systemd/system").is_dir()
+        )
+
+    def _is_running(self, unit: str) -> bool:
+        return self._run("is-active", "--quiet", pathlib.PurePath(unit).name)[1].returncode == 0
+
+    def _run(self, *arguments: str) -> tuple[list[str], Completed]:
+        argv = [self._runner.which("systemctl") or "systemctl", *arguments]
+        return argv, self._runner.run(argv)
+
     def _systemctl(self, *arguments: str, tolerated: int = 0) -> None:
-        """Tell the running systemd; there is none while an image is built. One exit status besides 0 may be ``tolerated``."""
-        systemctl = self._runner.which("systemctl")
-        if str(self._root) != "/" or systemctl is None or not pathlib.Path("/run/systemd/system").is_dir():
+        """Tell the running systemd. One exit status besides 0 may be ``tolerated``."""
+        if not self._is_booted():
             return
-        argv = [systemctl, *arguments]
-        done = self._runner.run(argv)
+        argv, done = self._run(*arguments)
         if done.returncode not in (0, tolerated):
             raise CommandError(argv, done)

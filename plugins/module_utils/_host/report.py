@@ -6,18 +6,20 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from typing import Any, Union
 
 from .._netfilter import sets
 from .._netfilter.engine import Engine
 from .._netfilter.names import BANNED, BLOCKED, FAMILIES, OBSERVED, OFFENDERS, TRUSTED, Family
-from .._netfilter.persist import Store
-from .._netfilter.policy import assemble, generations, read_policy
+from .._netfilter.persist import Store, boot_loader
+from .._netfilter.policy import Member
 from .._netfilter.rule import parse_rule
 from .._netfilter.ruleset import HOOKS, Ruleset, parse_save
 from .._netfilter.runner import Runner, output
 from .._sip.errors import SipguardError
+from .restore import damage, policy_of
 
 __all__ = ["status", "why"]
 
@@ -43,9 +45,19 @@ def status(runner: Runner, store: Store) -> tuple[dict[str, Any], str, int]:
         "observing": OBSERVING in states and states <= {PROTECTED, OBSERVING},
         "backend": engine.backend.name,
         "families": families,
+        "boot": boot_loader() or "",
+        "repair": _repairs(runner),
         "sets": {name: headers[name].entries for name in sorted(headers) if name.startswith("sipguard-")},
     }
     return report, _status_text(report), 0 if report["protected"] or report["observing"] else 1
+
+
+def _repairs(runner: Runner) -> bool:
+    """Whether the service that puts back what others flush is running."""
+    systemctl = runner.which("systemctl")
+    if systemctl is None or not os.path.isdir("/run/systemd/system"):
+        return False
+    return runner.run([systemctl, "is-active", "--quiet", "sipguard-repair.service"]).returncode == 0
 
 
 def _on_disk(store: Store, family: Family) -> tuple[Ruleset, str] | SipguardError | None:
@@ -62,7 +74,7 @@ def _family_status(
     lines = output(engine.runner, [engine.backend.command(family, "save"), "--counters"]).split("\n")
     counted = [found.groups() for line in lines if (found := _COUNTED.match(line))]
     live = parse_save("\n".join(_COUNTED.sub(r"\2", line) for line in lines))
-    policy = _policy(family, live)
+    policy = policy_of(family, live)
     stopped = observed = 0
     signatures: dict[str, int] = {}
     for packets, line in counted:
@@ -84,6 +96,8 @@ def _family_status(
         "state": _state(live, on_disk, family),
         "table": policy.table,
         "members": list(policy.members),
+        "stopping": [slot for slot, member in policy.members.items() if _stops(member)],
+        "tls_ports": sorted({each.ports for member in policy.members.values() for each in member.handshakes}),
         "rules": sum(len(rules) for name in HOOKS for rules in live.own_chains(name).values()),
         "stopped_packets": stopped,
         "observed_packets": observed,
@@ -91,26 +105,33 @@ def _family_status(
     }
 
 
-def _policy(family: Family, ruleset: Ruleset) -> Any:
-    return read_policy(family, {name: ruleset.own_chains(name) for name in HOOKS}, "filter")[0]
+def _stops(member: Member) -> bool:
+    """Whether it drops or rejects anything; one that observes does not."""
+    return any(rule.target in ("DROP", "REJECT") for rules in member.chains.values() for rule in rules)
 
 
 def _state(live: Ruleset, on_disk: tuple[Ruleset, str] | SipguardError | None, family: Family) -> str:
     """Whether the live rules are whole, stop anything at all, and are those of the next boot."""
-    policy = _policy(family, live)
+    policy = policy_of(family, live)
     if not policy.members and not policy.drops:
         return UNMANAGED if on_disk is None else UNPROTECTED
-    tables = {name: live.own_chains(name) for name in HOOKS if live.own_chains(name)}
-    generation = read_policy(family, tables, policy.table)[1] or generations(policy.mask)[0]
-    expected = assemble(policy, generation)
-    if tables != expected or not all(live.table(name).hooked() for name in expected):
-        return "edited by somebody, or damaged"
+    missing = damage(family, live)
+    if missing:
+        return f"edited by somebody, or damaged: {', '.join(missing)}"
+    for name, hook in HOOKS.items():
+        table = live.table(name)
+        if hook.chain in table.chains and not table.hooked():
+            before = table.before_hook[0] if table.before_hook else hook.render()
+            return f"not first in {hook.builtin} of table {name}: {before} stands there; the next run puts it right"
     if isinstance(on_disk, SipguardError):
         return f"not safe at the next boot: {on_disk}"
-    if on_disk is not None and _policy(family, on_disk[0]) != policy:
+    if on_disk is not None and policy_of(family, on_disk[0]) != policy:
         return "not as at the next boot"
     stops = any(
-        rule.target in ("DROP", "REJECT") for chains in expected.values() for found in chains.values() for rule in found
+        rule.target in ("DROP", "REJECT")
+        for name in HOOKS
+        for found in live.own_chains(name).values()
+        for rule in found
     )
     return PROTECTED if stops else OBSERVING
 
@@ -131,6 +152,9 @@ def _status_text(report: dict[str, Any]) -> str:
         )
         lines += [f"    {entry['packets']:>8}  {entry['signature']}" for entry in found["top"]]
     lines += [f"  {name}: {entries} entries" for name, entries in report["sets"].items()]
+    boot = f"loaded by {report['boot']}" if report["boot"] else "NOTHING loads the rules"
+    flushed = "put back by sipguard-repair.service" if report["repair"] else "not put back"
+    lines.append(f"  at boot: {boot}; rules that another program flushes: {flushed}")
     return "\n".join(lines)
 
 

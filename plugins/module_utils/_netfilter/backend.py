@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import os
 import pathlib
+import socket
 from dataclasses import dataclass
 
 from .._sip.errors import SipguardError
 from . import netlink
-from .names import Family
+from .names import FAMILIES, TRUSTED, Family
 from .ruleset import HOOKS, Ruleset, parse_save
 from .runner import Runner, output
 
-__all__ = ["BACKENDS", "Backend", "detect", "has_family", "note_hiding", "read_other"]
+__all__ = ["BACKENDS", "Backend", "Fingerprint", "detect", "has_family", "note_hiding", "read_other"]
 
 BACKENDS = ("nft", "legacy")
 _TABLES = frozenset({"filter", "mangle", "nat", "raw", "security"})
 _LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
+# IPT_SO_GET_INFO and IP6T_SO_GET_INFO, and the size of struct ipt_getinfo, which begins with the table's name
+# (include/uapi/linux/netfilter_ipv4/ip_tables.h and netfilter_ipv6/ip6_tables.h).
+_GET_INFO, _INFO_SIZE = 64, 84
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,52 @@ def read_other(
 def _in_use(name: str, family: Family) -> bool:
     if name == "nft":
         return bool(netlink.nft_rule_tables(family.version) & _TABLES)
+    return bool(_legacy_tables(family))
+
+
+def _legacy_tables(family: Family) -> list[str]:
     try:
-        return bool(pathlib.Path(_LEGACY_TABLES[family.version]).read_text(encoding="ascii").split())
+        return pathlib.Path(_LEGACY_TABLES[family.version]).read_text(encoding="ascii").split()
     except OSError:
-        return False
+        return []
+
+
+class Fingerprint:
+    """What is another one as soon as somebody has changed rules or emptied a set of ours, read without starting a command.
+
+    A legacy table has no counter of its changes: its size and the offsets of its built-in chains have to do, which no flush leaves
+    as they were.
+    """
+
+    def __init__(self) -> None:
+        # Only whoever watches needs it, and it is large.
+        import ctypes
+
+        self._ctypes = ctypes
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._watch = netlink.Watch()
+        self._families = [family for family in FAMILIES if has_family(family)]
+        self._sockets = {
+            family: socket.socket(netlink.AF[family.version], socket.SOCK_DGRAM) for family in self._families
+        }
+
+    def read(self) -> tuple[object, ...]:
+        """Values that say nothing by themselves; to be compared with those of another time."""
+        return (
+            self._watch.generation(),
+            *(self._watch.entries(TRUSTED + family.suffix) for family in self._families),
+            *(self._legacy(family) for family in self._families),
+        )
+
+    def _legacy(self, family: Family) -> tuple[bytes, ...]:
+        # Only tables that are there: the question would make others.
+        return tuple(self._info(family, name) for name in _legacy_tables(family))
+
+    def _info(self, family: Family, table: str) -> bytes:
+        level = socket.IPPROTO_IP if family.version == 4 else socket.IPPROTO_IPV6
+        data = self._ctypes.create_string_buffer(table.encode("ascii"), _INFO_SIZE)
+        size = self._ctypes.c_uint32(_INFO_SIZE)
+        handle = self._sockets[family].fileno()
+        if self._libc.getsockopt(handle, level, _GET_INFO, data, self._ctypes.byref(size)):
+            return os.strerror(self._ctypes.get_errno()).encode()
+        return bytes(data.raw)

@@ -55,6 +55,8 @@ class Outcome:
         """The common part of a module's result."""
         return {
             "changed": self.changed,
+            # The same, for a role that asks in check mode and may not say "changed" of it.
+            "differs": self.changed,
             # Hundreds of lines that are the same on both sides are of no use to anybody, on the wire least of all.
             "diff": {"before": self.before, "after": self.after} if self.changed else {"before": "", "after": ""},
             "rules": self.rules,

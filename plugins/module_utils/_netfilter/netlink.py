@@ -16,9 +16,12 @@ from collections.abc import Iterator
 
 __all__ = [
     "AF",
+    "Watch",
     "attribute",
     "attributes",
+    "change",
     "clear_marks",
+    "conversations",
     "dump",
     "has_extension",
     "nft_rule_chains",
@@ -32,12 +35,17 @@ _NETLINK_NETFILTER = 12
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
 _NLA_TYPE_MASK = 0x3FFF
-_SUBSYS_CTNETLINK, _SUBSYS_NFTABLES, _SUBSYS_NFT_COMPAT = 1, 10, 11
+_SUBSYS_CTNETLINK, _SUBSYS_IPSET, _SUBSYS_NFTABLES, _SUBSYS_NFT_COMPAT = 1, 6, 10, 11
 _CT_NEW, _CT_GET = 0, 1
 _CTA_TUPLE_ORIG, _CTA_MARK, _CTA_ZONE, _CTA_MARK_MASK = 1, 8, 18, 21
 _NLA_F_NESTED = 0x8000
-_NFT_MSG_GETRULE = 7
+_NFT_MSG_GETRULE, _NFT_MSG_GETGEN = 7, 16
+_NFTA_GEN_ID = 1
 _NFTA_RULE_TABLE, _NFTA_RULE_CHAIN = 1, 2
+# include/uapi/linux/netfilter/ipset/ip_set.h
+_IPSET_CMD_LIST = 7
+_IPSET_PROTOCOL, _IPSET_LIST_HEADER = 6, 1 << 2
+_IPSET_ATTR_PROTOCOL, _IPSET_ATTR_SETNAME, _IPSET_ATTR_FLAGS, _IPSET_ATTR_DATA, _IPSET_ATTR_ELEMENTS = 1, 2, 6, 7, 24
 _COMPAT_GET = 0
 _NFTA_COMPAT_NAME, _NFTA_COMPAT_REV, _NFTA_COMPAT_TYPE = 1, 2, 3
 
@@ -107,6 +115,12 @@ def request(subsystem: int, message: int, family: int, payload: bytes) -> list[b
         return list(link.talk(subsystem, message, family, 0, payload))
 
 
+def change(subsystem: int, message: int, family: int, payload: bytes, flags: int = 0) -> None:
+    """One request that is answered by nothing but whether it worked. Raises OSError with the kernel's reason."""
+    with _Socket() as link:
+        list(link.talk(subsystem, message, family, _NLM_F_ACK | flags, payload))
+
+
 def nft_rule_tables(version: int) -> set[str]:
     """Names of the nftables tables of one address family (4 or 6) that hold any rule; empty where the kernel has no nftables."""
     return {table for table, chain in nft_rule_chains(version)}
@@ -142,21 +156,28 @@ def has_extension(name: str, is_target: bool, version: int) -> bool | None:
         return False if error.errno == errno.ENOENT else None
 
 
+def conversations(version: int) -> Iterator[dict[int, bytes]]:
+    """What connection tracking knows of one address family, each with its attributes; none where the kernel has no tracking.
+
+    Raises OSError where the kernel refuses.
+    """
+    try:
+        return map(attributes, dump(_SUBSYS_CTNETLINK, _CT_GET, AF[version]))
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOENT):
+            return iter(())
+        raise
+
+
 def clear_marks(version: int, mask: int, value: int | None = None) -> int:
     """Clear the masked bits of the mark of each conversation that has ``value`` in them (None: anything but 0).
 
     Returns how many there were. The other bits of a mark stay as they are. Raises OSError where the kernel refuses.
     """
     cleared = 0
-    try:
-        entries = dump(_SUBSYS_CTNETLINK, _CT_GET, AF[version])
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOENT):
-            return 0  # no connection tracking in this kernel, so there is no mark either
-        raise
+    entries = conversations(version)
     with _Socket() as link:
-        for entry in entries:
-            found = attributes(entry)
+        for found in entries:
             bits = struct.unpack(">I", found.get(_CTA_MARK, b"\0\0\0\0"))[0] & mask
             if bits == 0 or value not in (None, bits) or _CTA_TUPLE_ORIG not in found:
                 continue
@@ -172,3 +193,33 @@ def clear_marks(version: int, mask: int, value: int | None = None) -> int:
                 if error.errno != errno.ENOENT:  # the conversation ended meanwhile
                     raise
     return cleared
+
+
+class Watch:
+    """For questions that are asked again and again: one socket that stays open, so that each costs two system calls."""
+
+    def __init__(self) -> None:
+        self._link = _Socket()
+
+    def _ask(self, subsystem: int, message: int, flags: int, payload: bytes = b"") -> dict[int, bytes] | None:
+        """The attributes of the first object of the answer, None where the kernel has no such thing."""
+        try:
+            found = list(self._link.talk(subsystem, message, 0, flags, payload))
+        except OSError:
+            return None
+        return attributes(found[0]) if found else None
+
+    def generation(self) -> bytes | None:
+        """What is another one after every change of the rules of nftables (and so of iptables-nft), whoever makes it."""
+        found = self._ask(_SUBSYS_NFTABLES, _NFT_MSG_GETGEN, 0)
+        return None if found is None else found.get(_NFTA_GEN_ID)
+
+    def entries(self, set_name: str) -> int | None:
+        """How many entries a set has, None when it is not there."""
+        payload = attribute(_IPSET_ATTR_PROTOCOL, bytes([_IPSET_PROTOCOL]))
+        payload += attribute(_IPSET_ATTR_SETNAME, set_name.encode("ascii") + b"\0")
+        payload += attribute(_IPSET_ATTR_FLAGS, struct.pack(">I", _IPSET_LIST_HEADER))
+        found = self._ask(_SUBSYS_IPSET, _IPSET_CMD_LIST, _NLM_F_DUMP, payload)
+        if found is None or _IPSET_ATTR_DATA not in found:
+            return None
+        return int(struct.unpack(">I", attributes(found[_IPSET_ATTR_DATA])[_IPSET_ATTR_ELEMENTS])[0])

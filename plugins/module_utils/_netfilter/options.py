@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from .names import FAMILIES, FILTER_TABLES, Family
 from .policy import Selector
 from .rule import Option, Rule
 
-__all__ = ["ARGUMENTS", "REJECT_WITH", "Common", "read_common", "verdict"]
+__all__ = ["ARGUMENTS", "BASE_ARGUMENTS", "REJECT_WITH", "Common", "port_lists", "read_common", "verdict"]
 
 MAX_LOCK_TIMEOUT = 3600  # s
 _IPV6_NAME = {
@@ -27,27 +27,32 @@ _IPV6_NAME = {
 }
 REJECT_WITH = (*_IPV6_NAME, "tcp-reset")
 
-# The part of an argument_spec that belongs to these options; documented in plugins/doc_fragments/firewall.py.
-ARGUMENTS: dict[str, dict[str, Any]] = {
+# The parts of an argument_spec that belong to these options; documented in plugins/doc_fragments/firewall.py.
+BASE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
     "mode": {"type": "str", "default": "enforce", "choices": ["enforce", "observe"]},
-    "ports": {"type": "list", "elements": "str", "default": ["5060:5061"]},
-    "protocols": {"type": "list", "elements": "str", "default": ["udp", "tcp"], "choices": ["udp", "tcp"]},
     "families": {"type": "list", "elements": "str", "default": ["ipv4", "ipv6"], "choices": ["ipv4", "ipv6"]},
-    "interfaces": {"type": "list", "elements": "str", "default": []},
     "action": {"type": "str", "default": "drop", "choices": ["drop", "reject"]},
     "reject_with": {"type": "str", "default": "icmp-port-unreachable", "choices": list(REJECT_WITH)},
     "table": {"type": "str", "default": "filter", "choices": list(FILTER_TABLES)},
     "backend": {"type": "str", "default": "auto", "choices": ["auto", "nft", "legacy"]},
     "persist": {"type": "bool", "default": True},
     "lock_timeout": {"type": "int", "default": 30},
+    "switch": {"type": "str", "default": ""},
     "mark_mask": {"type": "str", "default": "0x0c000000"},
+}
+# With what selects the traffic of a module that looks at some of it only.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    **BASE_ARGUMENTS,
+    "ports": {"type": "list", "elements": "str", "default": ["5060:5061"]},
+    "protocols": {"type": "list", "elements": "str", "default": ["udp", "tcp"], "choices": ["udp", "tcp"]},
+    "interfaces": {"type": "list", "elements": "str", "default": []},
 }
 
 
 @dataclass(frozen=True)
 class Common:
-    """The shared options as values."""
+    """The shared options as values; no selectors for a module that has no options to select traffic."""
 
     present: bool
     observe: bool
@@ -69,17 +74,12 @@ def read_common(options: Mapping[str, Any]) -> Common:
     if not 1 <= options["lock_timeout"] <= MAX_LOCK_TIMEOUT:
         raise OptionError("lock_timeout", options["lock_timeout"], f"1 to {MAX_LOCK_TIMEOUT} seconds would be right")
     for name in ("ports", "protocols", "families"):
-        if not options[name]:
+        if name in options and not options[name]:
             raise OptionError(name, options[name], "at least one entry is needed; leave the option out for its default")
     return Common(
         present=options["state"] == "present",
         observe=options["mode"] == "observe",
-        selectors=tuple(
-            Selector(protocol, ports, interface)
-            for interface in _interfaces(options["interfaces"])
-            for protocol in dict.fromkeys(options["protocols"])
-            for ports in _ports(options["ports"])
-        ),
+        selectors=_selectors(options) if "ports" in options else (),
         families=tuple(family for family in FAMILIES if family.name in options["families"]),
         action=action,
         reject_with=options["reject_with"],
@@ -88,10 +88,19 @@ def read_common(options: Mapping[str, Any]) -> Common:
     )
 
 
-def _ports(entries: Sequence[object]) -> list[str]:
-    """Port lists in the form of multiport, each within its 15 slots; overlapping and adjoining entries become one."""
+def _selectors(options: Mapping[str, Any]) -> tuple[Selector, ...]:
+    return tuple(
+        Selector(protocol, ports, interface)
+        for interface in _interfaces(options["interfaces"])
+        for protocol in dict.fromkeys(options["protocols"])
+        for ports in port_lists(parse_port(entry, "ports") for entry in options["ports"])
+    )
+
+
+def port_lists(ranges: Iterable[tuple[int, int]]) -> list[str]:
+    """Port lists in the form of multiport, each within its 15 slots; overlapping and adjoining ranges become one."""
     merged: list[list[int]] = []
-    for first, last in sorted(parse_port(entry, "ports") for entry in entries):
+    for first, last in sorted(ranges):
         if merged and first <= merged[-1][1] + 1:
             merged[-1][1] = max(merged[-1][1], last)
         else:

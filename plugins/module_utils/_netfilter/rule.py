@@ -27,6 +27,10 @@ _TOKEN = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))', re.DOTALL)
 _UNESCAPE = re.compile(r"\\([\\\"'])")
 _HEADER = frozenset({"-s", "-d", "-i", "-o", "-p", "-f"})
 _STRING_END = "65535"
+# Protocols that are printed in several ways: by number where /etc/protocols is missing, or was never asked (1.8.13), by a name
+# elsewhere. Here they have the form that every release reads without that file.
+_PROTOCOLS = {"1": "icmp", "6": "tcp", "17": "udp", "50": "esp", "58": "ipv6-icmp", "icmpv6": "ipv6-icmp"}
+_PROTOCOLS.update({"igmp": "2", "gre": "47", "vrrp": "112"})
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,8 @@ def _read(line: str) -> Rule:
             current = []
             groups.append(("", current))
         else:
+            if word == "-p":
+                values = [_PROTOCOLS.get(value, value) for value in values]
             (header if word in _HEADER else current).append(Option(word, tuple(values), negated))
         negated = False
     for name, options in groups:

@@ -154,10 +154,14 @@ class Host:
 
 
 class Lab:
-    """PBX, phone, trunk and attacker, each a host of its own, on links of their own (named after the peer)."""
+    """PBX, phone, trunk and attacker, each a host of its own, on links of their own (named after the peer).
 
-    def __init__(self, backend: str = "nft") -> None:
+    The PBX listens on `ports`; the marker of `barrier` goes to `marker_port`, which has to be open to strangers.
+    """
+
+    def __init__(self, backend: str = "nft", ports: Iterable[int] = PORTS, marker_port: int = 5060) -> None:
         self.backend = backend
+        self.marker_port = marker_port
         with contextlib.ExitStack() as undo:
             self.pbx = Namespace("pbx", private_files=True)
             undo.callback(self.pbx.close)
@@ -165,7 +169,7 @@ class Lab:
             for host in self._hosts:
                 undo.callback(host.close)
             self._connect()
-            self.sink = Sink(self.pbx, PBX.values(), PORTS)
+            self.sink = Sink(self.pbx, PBX.values(), ports)
             undo.callback(self.sink.close)
             self._await_links()
             self._undo = undo.pop_all()
@@ -339,7 +343,7 @@ class Lab:
             for cpu in allowed:
                 os.sched_setaffinity(0, {cpu})
                 marker = sip.request(method="OPTIONS")
-                flow = self.attacker.udp()
+                flow = self.attacker.udp(port=self.marker_port)
                 flow.send(marker.wire)
                 assert self.sink.wait(marker.token, _TIMEOUT), "the marker did not arrive"
                 flow.close()

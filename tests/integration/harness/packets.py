@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 from .netns import Namespace
 
-__all__ = ["FLAGS", "extended", "fragments", "packet", "segment", "send", "udp"]
+__all__ = ["FLAGS", "extended", "fragments", "icmp", "packet", "segment", "send", "udp"]
 
 FLAGS = {"fin": 0x01, "syn": 0x02, "rst": 0x04, "psh": 0x08, "ack": 0x10}
-_HOP_BY_HOP, _TCP, _UDP, _FRAGMENT, _DESTINATION = 0, 6, 17, 44, 60
+_HOP_BY_HOP, _ICMP, _TCP, _UDP, _FRAGMENT, _ICMP6, _DESTINATION = 0, 1, 6, 17, 44, 58, 60
 EXTENSIONS = {"hop_by_hop": _HOP_BY_HOP, "destination": _DESTINATION}
 
 
@@ -23,8 +23,11 @@ def _binary(address: str) -> bytes:
 
 
 def _checksum(source: str, target: str, protocol: int, data: bytes) -> int:
-    pseudo = _binary(source) + _binary(target) + struct.pack("!II", len(data), protocol)
-    padded = pseudo + data + b"\0" * (len(data) % 2)
+    return _sum(_binary(source) + _binary(target) + struct.pack("!II", len(data), protocol) + data)
+
+
+def _sum(data: bytes) -> int:
+    padded = data + b"\0" * (len(data) % 2)
     total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     while total >> 16:
         total = (total >> 16) + (total & 0xFFFF)
@@ -40,11 +43,21 @@ def packet(source: str, target: str, protocol: int, data: bytes, options: bytes 
     return head + _binary(source) + _binary(target) + options + data
 
 
-def udp(source: str, target: str, port: int, payload: bytes) -> bytes:
-    """A datagram from port 5060, with its UDP header and checksum, without an IP header."""
-    head = struct.pack("!HHH", 5060, port, 8 + len(payload))
+def udp(source: str, target: str, port: int, payload: bytes, source_port: int = 5060) -> bytes:
+    """A datagram with its UDP header and checksum, without an IP header."""
+    head = struct.pack("!HHH", source_port, port, 8 + len(payload))
     checksum = _checksum(source, target, _UDP, head + b"\0\0" + payload) or 0xFFFF
     return head + struct.pack("!H", checksum) + payload
+
+
+def icmp(source: str, target: str, kind: int, code: int, rest: bytes) -> bytes:
+    """An ICMP message of the addresses' family as a whole packet; `rest` is what stands behind its checksum."""
+    message = struct.pack("!BBH", kind, code, 0) + rest
+    if ":" in source:
+        protocol, total = _ICMP6, _checksum(source, target, _ICMP6, message)
+    else:
+        protocol, total = _ICMP, _sum(message)
+    return packet(source, target, protocol, message[:2] + struct.pack("!H", total) + message[4:])
 
 
 def segment(

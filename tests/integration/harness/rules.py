@@ -82,7 +82,7 @@ table inet custom {
 }
 """
 
-_OWN = re.compile(r"^:SIPGUARD[- ]|(^-A |-[jg] )SIPGUARD(-[A-Z-]+)?( |$)")
+_OWN = re.compile(r"^:SIPGUARD[- ]|(^-A |-[jg] )SIPGUARD(-[A-Z0-9_-]+)?( |$)")
 _GENERATION = re.compile(r"0x[48c]000000/0xc000000")
 
 

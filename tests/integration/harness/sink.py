@@ -60,7 +60,8 @@ class Sink:
             ready = [key for key, dummy in self._selector.select()]
             if any(key.fd == self._wake for key in ready):
                 return
-            # Streams first: when a datagram is told of, everything that arrived before it has been told of too.
+            # Streams first, and all datagrams at once: when one is told of, everything that arrived before it has been told of too.
+            datagrams = []
             for key in sorted(ready, key=lambda key: key.fileobj.type == socket.SOCK_DGRAM):  # type: ignore[union-attr]
                 sock = key.fileobj
                 assert isinstance(sock, socket.socket)
@@ -69,14 +70,21 @@ class Sink:
                 elif sock.type == socket.SOCK_STREAM:
                     self._accept(sock)
                 else:
-                    self._receive(sock)
+                    datagrams += self._receive(sock)
+            self._tell(*(record for dummy, record in datagrams))
+            for sock, record in datagrams:
+                if _is_request(record.payload):
+                    with contextlib.suppress(OSError):
+                        sock.sendto(_answer(record.payload), (record.source, record.source_port))
 
-    def _receive(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            payload, peer = sock.recvfrom(65535)
-            self._tell(Received("udp", peer[0], peer[1], sock.getsockname()[1], payload))
-            if _is_request(payload):
-                sock.sendto(_answer(payload), peer)
+    @staticmethod
+    def _receive(sock: socket.socket) -> list[tuple[socket.socket, Received]]:
+        found = []
+        with contextlib.suppress(OSError):  # BlockingIOError at last
+            while True:
+                payload, peer = sock.recvfrom(65535)
+                found.append((sock, Received("udp", peer[0], peer[1], sock.getsockname()[1], payload)))
+        return found
 
     def _accept(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -108,10 +116,22 @@ class Sink:
                 with contextlib.suppress(OSError):
                     sock.sendall(_answer(message))
 
-    def _tell(self, record: Received) -> None:
+    def _tell(self, *records: Received) -> None:
         with self._news:
-            self._records.append(record)
+            self._records += records
             self._news.notify_all()
+
+    def send(self, payload: bytes, peer: tuple[str, int], port: int = 5060) -> None:
+        """Sends a datagram to `peer` from one of the server's own ports, as a PBX that calls somebody."""
+        family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
+        for key in list(self._selector.get_map().values()):
+            sock = key.fileobj
+            if not isinstance(sock, socket.socket) or (sock.family, sock.type) != (family, socket.SOCK_DGRAM):
+                continue
+            if sock.getsockname()[1] == port:
+                sock.sendto(payload, peer)
+                return
+        raise AssertionError(f"no socket on port {port}")
 
     def all(self) -> list[Received]:
         """Everything received so far."""

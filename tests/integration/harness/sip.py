@@ -35,22 +35,23 @@ def request(
     *,
     method: str = "REGISTER",
     uri: str = "sip:pbx.example.org",
+    host: str = "pbx.example.org",
     header: bytes = b"User-Agent: ",
     more: bytes = b"",
     body: bytes = b"",
 ) -> Request:
     """A request.
 
-    `user_agent` None leaves the header out, `header` is its name as spelled, colon and blanks included;
-    `more` are further header lines, each with its CRLF.
+    `host` is that of the addresses in From and To; `user_agent` None leaves the header out, `header` is its name as spelled,
+    colon and blanks included; `more` are further header lines, each with its CRLF.
     """
     token = f"t{os.getpid()}x{next(_tokens)}z".encode()
     lines = [
         f"{method} {uri} SIP/2.0".encode(),
         b"Via: SIP/2.0/UDP 192.0.2.99:5060;branch=z9hG4bK" + token + b";rport",
         b"Max-Forwards: 70",
-        b'From: "Alice" <sip:100@pbx.example.org>;tag=7f3a',
-        b"To: <sip:100@pbx.example.org>",
+        f'From: "Alice" <sip:100@{host}>;tag=7f3a'.encode(),
+        f"To: <sip:100@{host}>".encode(),
         b"Call-ID: " + token,
         f"CSeq: 1 {method}".encode(),
         b"Contact: <sip:100@192.0.2.99:5060>",
@@ -61,7 +62,7 @@ def request(
     return Request(token, head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
-def response(user_agent: str, *, header: bytes = b"User-Agent: ") -> Request:
+def response(user_agent: str, *, host: str = "pbx.example.org", header: bytes = b"User-Agent: ") -> Request:
     """A 200 OK as a called phone or a provider sends it."""
-    made = request(user_agent, method="INVITE", header=header)
+    made = request(user_agent, method="INVITE", host=host, header=header)
     return Request(made.token, made.wire.replace(b"INVITE sip:pbx.example.org SIP/2.0", b"SIP/2.0 200 OK", 1))

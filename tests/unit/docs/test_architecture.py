@@ -50,7 +50,7 @@ def documented_member() -> Callable[..., Member]:
     """``member`` of the first Python block of the page, run as a module of the engine's package."""
     page = (TOP / "docs/architecture.md").read_text(encoding="utf-8")
     block = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
-    namespace: dict[str, Any] = {"__name__": f"{ENGINE}.limits", "__package__": ENGINE}
+    namespace: dict[str, Any] = {"__name__": f"{ENGINE}.example", "__package__": ENGINE}
     exec(compile(block, "docs/architecture.md", "exec"), namespace)
     found: Callable[..., Member] = namespace["member"]
     return found

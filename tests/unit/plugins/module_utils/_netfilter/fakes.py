@@ -220,6 +220,10 @@ class FakeHost:
         elif command == "add":
             member, dummy, options = rest.partition(" ")
             self.sets[name][1][member] = f" {options}" if options else ""
+        elif command == "del":
+            member, dummy, options = rest.partition(" ")
+            if self.sets[name][1].pop(member, None) is None and options != "-exist":
+                raise Refused(f"Error in line {number}: Element cannot be deleted from the set: it's not added")
         elif command == "swap":
             self.sets[name], self.sets[rest] = self.sets[rest], self.sets[name]
         elif command == "destroy":

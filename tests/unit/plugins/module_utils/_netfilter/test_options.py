@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, IPV6
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.options import (
     ARGUMENTS,
+    BASE_ARGUMENTS,
     REJECT_WITH,
     Common,
     read_common,
@@ -34,6 +36,12 @@ def test_read_common_of_the_defaults() -> None:
         table="filter",
         mask=0x0C000000,
     )
+
+
+def test_read_common_of_a_module_that_selects_no_traffic() -> None:
+    base = {name: argument["default"] for name, argument in BASE_ARGUMENTS.items()}
+    assert ARGUMENTS.keys() - base.keys() == {"ports", "protocols", "interfaces"}
+    assert read_common(base) == replace(common(), selectors=())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,6 +195,17 @@ def test_parse_rule_reads_whatever_stands_behind_a_chain(text: str) -> None:
     rule = parse_rule(f"-A X {text}")
     assert rule.chain == "X"
     assert not rule.unread or rule.render() == f"-A X {text}"
+
+
+@pytest.mark.parametrize(
+    ("printed", "meant"),
+    [("17", "udp"), ("6", "tcp"), ("58", "ipv6-icmp"), ("icmpv6", "ipv6-icmp"), ("igmp", "2"), ("gre", "47"), ("vrrp", "112"),
+     ("50", "esp"), ("udp", "udp"), ("132", "132")],
+)  # fmt: skip
+def test_protocols_have_one_form_however_they_are_printed(printed: str, meant: str) -> None:
+    """By number without /etc/protocols (1.8.7), or always (1.8.13, where iptables has no name of its own), else by name."""
+    assert parse_rule(f"-A X -p {printed} -j RETURN") == Rule("X", (), "RETURN", header=(m.protocol(meant),))
+    assert parse_rule(f"-A X ! -p {printed} -j RETURN").header == (replace(m.protocol(meant), negated=True),)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sipguard_info
+short_description: Find out what sipguard does on a host, and to whom
+version_added: 0.1.0
+author:
+  - The sipguard.pbx contributors (@sipguard)
+description:
+  - What the commands C(sipguard status) and C(sipguard why) say, as values, whether or not the command is installed on the host.
+  - A host without iptables or ipset is one on which nothing is managed.
+options:
+  addresses:
+    description: Addresses to look up in the sets.
+    type: list
+    elements: str
+    default: []
+requirements:
+  - root, or CAP_NET_ADMIN in a container
+attributes:
+  check_mode:
+    description: Can run in check mode. It never changes anything.
+    support: full
+  diff_mode:
+    description: There is nothing to compare.
+    support: none
+  idempotent:
+    description: It never changes anything.
+    support: full
+  platform:
+    description: Hosts it runs on.
+    support: full
+    platforms: linux
+seealso:
+  - module: sipguard.pbx.sip_probe
+"""
+
+EXAMPLES = r"""
+- name: See what protects the host, and what it does to the controller
+  sipguard.pbx.sipguard_info:
+    addresses: [192.0.2.7]
+  register: sipguard
+
+- name: Stop where nothing protects it
+  ansible.builtin.assert:
+    that: sipguard.protected
+"""
+
+RETURN = r"""
+protected:
+  description: Whether every family that is managed is whole, and stops something.
+  returned: always
+  type: bool
+observing:
+  description: Whether everything is whole, and something only observes.
+  returned: always
+  type: bool
+backend:
+  description: V(nft) or V(legacy).
+  returned: always
+  type: str
+families:
+  description:
+    - V(ipv4) and V(ipv6), as far as the kernel has them.
+    - >-
+      Each has its C(state), its C(table), its C(members), those of them that stop anything (C(stopping)),
+      the ports on which a gate judges TLS by its server name (C(tls_ports)), the number of its C(rules),
+      C(stopped_packets), C(observed_packets), and the signatures that hit most (C(top)).
+  returned: always
+  type: dict
+  sample:
+    ipv4:
+      state: protected
+      table: filter
+      members: [SIPGUARD-RATE, SIPGUARD-UA]
+      stopping: [SIPGUARD-RATE, SIPGUARD-UA]
+      tls_ports: []
+      rules: 91
+      stopped_packets: 1204
+      observed_packets: 0
+      top: [{signature: anywhere friendly-scanner, packets: 1203}]
+sets:
+  description: Sipguard's sets and how many entries each has.
+  returned: always
+  type: dict
+  sample: {"sipguard-offenders4": 3}
+addresses:
+  description: Each of O(addresses) with C(stopped), whether packets of it are dropped by a set, and C(found), the sets it is in.
+  returned: always
+  type: dict
+  sample:
+    192.0.2.7:
+      address: 192.0.2.7
+      stopped: false
+      found:
+        sipguard-trusted: {set: sipguard-trusted4, entry: 192.0.2.0/24, seconds_left: 0}
+"""
+
+import ipaddress
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._host import report
+from ..module_utils._netfilter.persist import Store
+from ..module_utils._netfilter.runner import runner_for
+from ..module_utils._sip.errors import OptionError, SipguardError
+
+
+def main() -> None:
+    """The host -> findings."""
+    module = AnsibleModule(
+        argument_spec=dict(addresses=dict(type="list", elements="str", default=[])), supports_check_mode=True
+    )
+    try:
+        addresses = {entry: _address(entry) for entry in module.params["addresses"]}
+        runner = runner_for(check=True)  # while nothing is installed, nothing is managed
+        found = report.status(runner, Store())[0]
+        why = {entry: report.why(runner, address)[0] for entry, address in addresses.items()}
+    except SipguardError as error:
+        module.fail_json(msg=str(error))
+    names = ("protected", "observing", "backend", "families", "sets")
+    module.exit_json(changed=False, addresses=why, **{name: found[name] for name in names})
+
+
+def _address(text: str) -> report.Address:
+    try:
+        address = ipaddress.ip_address(text)
+        if "%" in text:
+            raise ValueError("the kernel's sets know no zones")
+    except ValueError:
+        raise OptionError("addresses", text, "an address (192.0.2.7, 2001:db8::7) would be right") from None
+    return address
+
+
+if __name__ == "__main__":
+    main()
