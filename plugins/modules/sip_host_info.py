@@ -88,6 +88,15 @@ ssh_ports:
   type: list
   elements: str
   sample: ["22"]
+netfilter_persistent:
+  description: Whether Debian's package netfilter-persistent is installed.
+  returned: always
+  type: bool
+persistence_conflicts:
+  description: Why it must not be installed, one sentence each.
+  returned: always
+  type: list
+  elements: str
 cold_trunks:
   description: What was warned of under O(trunks), one sentence for each trunk.
   returned: always

@@ -20,7 +20,7 @@ description:
     Every packet is counted, those of admitted and established conversations too. A method is recognised where the request line
     begins, whatever its case and whatever options the packet's headers have, and not in a body or in the value of a header.
   - >-
-    New SSH connections can be limited as well. An established one is never touched.
+    New SSH connections can be limited as well (O(ssh)). An established one is never touched.
   - >-
     Trusted sources (M(sipguard.pbx.sip_trust)) are never limited, not even when somebody fills the kernel's tables with forged
     sources.
@@ -32,8 +32,8 @@ options:
       - Limits that come with the collection. Several are added up, and so are the O(limits) of one's own.
       - >-
         V(standard) lets a site of 60 telephones behind one address register twice over at once: 4 REGISTER a second with a burst of
-        300, 2 INVITE a second with a burst of 150, 100 packets a second with a burst of 1000, and 10 new SSH connections a minute
-        with a burst of 30.
+        300, 2 INVITE a second with a burst of 150, and 100 packets a second with a burst of 1000. A network may send five times as
+        many REGISTER and INVITE.
       - >-
         V(hostfirewall) and V(dos-filter) are limits as their authors published them. A site of a few dozen telephones behind one
         address does not get through them after an outage.
@@ -78,8 +78,9 @@ options:
       per:
         description:
           - What counts as one source.
-          - V(source) is an IPv4 address, and an IPv6 network of 64 bits, of which a single host has all addresses.
-          - V(source_net) is an IPv4 network of 24 bits, and an IPv6 network of 48 bits.
+          - V(source) is a single address.
+          - V(source_net) is an IPv4 network of 24 bits, and an IPv6 network of 64 bits, of which a single host can use every address.
+          - What is over a limit on the single address is not counted for its network.
         type: str
         choices: [source, source_net]
         default: source
@@ -97,6 +98,8 @@ options:
     description:
       - A limit on new SSH connections of one source, trusted ones excepted. It takes the place of what O(presets) say about SSH.
       - It looks at TCP on the O(interfaces) given, whatever O(protocols) are, and never bans.
+      - One source is here an IPv4 address, or an IPv6 network of 64 bits.
+      - V(standard) says nothing about SSH.
     type: dict
     suboptions:
       rate:
@@ -131,6 +134,13 @@ EXAMPLES = r"""
 - name: See for a week whom the limits would hit
   sipguard.pbx.sip_ratelimit:
     mode: observe
+
+- name: The standard limits, and one on SSH
+  sipguard.pbx.sip_ratelimit:
+    presets: [standard]
+    ssh:
+      rate: 10/minute
+      burst: 30
 
 - name: A PBX with a few telephones, and SSH on another port
   sipguard.pbx.sip_ratelimit:
@@ -167,7 +177,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 limits:
-  description: The limits that reach the kernel, in order.
+  description: The limits that reach the kernel. None with O(state=absent).
   returned: always
   type: list
   elements: dict
@@ -226,7 +236,7 @@ ssh:
       elements: str
       returned: always
   sample:
-    - {"rate": "10/minute", "burst": 30, "origin": "standard", "ports": ["22"]}
+    - {"rate": "10/minute", "burst": 30, "origin": "ssh", "ports": ["22"]}
 rules:
   description: How many rules sipguard has per family, all its modules together.
   returned: always
@@ -285,7 +295,7 @@ def main() -> None:
     try:
         common = read_common(options)
         wanted = limits.read_options(options)
-        warnings = limits.warnings(wanted) if common.present else []
+        warnings = limits.warnings(wanted)
         engine = Engine(runner_for(module.check_mode), options["backend"], options["lock_timeout"])
         members = {family: limits.member(common, wanted, family) for family in common.families if common.present}
         with exclusive(options["lock_timeout"], not module.check_mode):

@@ -29,6 +29,15 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  part:
+    description:
+      - V(all) is everything.
+      - >-
+        V(command) is the code and the command alone; units and settings stay as they are, and the other options are of no account. It is
+        what M(sipguard.pbx.sipguard_switch) needs before anything is changed.
+    type: str
+    choices: [all, command]
+    default: all
   persistence:
     description:
       - V(systemd) loads with units of our own, after other firewalls have started.
@@ -133,6 +142,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             state=dict(type="str", default="present", choices=["present", "absent"]),
+            part=dict(type="str", default="all", choices=["all", "command"]),
             persistence=dict(type="str", default="systemd", choices=list(PERSISTENCE)),
             on_boot_failure=dict(type="str", default="fail", choices=list(ON_BOOT_FAILURE)),
             ports=dict(type="list", elements="str", default=["5060:5061"]),
@@ -147,6 +157,8 @@ def main() -> None:
         installation = Installation(HostRunner())
         if options["state"] == "absent":
             report = installation.remove(module.check_mode)
+        elif options["part"] == "command":
+            report = installation.install_command(module.check_mode)
         else:
             settings = Settings.read_options(
                 options["on_boot_failure"], options["ports"], options["ssh_ports"], options["host_policy"]

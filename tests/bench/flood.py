@@ -39,7 +39,7 @@ GOAL_PROCESSOR = 1.3  # times what Asterisk uses for the same calls without any 
 
 VERSIONS = ("16", "22")
 RATE = 5000  # packets a second that the attackers send, whatever becomes of them
-SECONDS = 6
+SECONDS = 5
 CALLS = 20  # new calls a second
 _FLOOD = Path(__file__).with_name("flood.c")
 

@@ -40,7 +40,7 @@ backend = systemd
 @pytest.fixture(scope="module")
 def host() -> Iterator[Machine]:
     made = Machine("coexistence", "debian12")
-    for names in (("ufw",), ("firewalld", "ipset"), ("fail2ban", "python3-systemd")):
+    for names in (("ufw",), ("firewalld", "nftables"), ("fail2ban", "python3-systemd")):
         made.install(*names)
     server = made.start("python3", "-c", ANSWER)
     yield made
@@ -140,35 +140,19 @@ def test_netfilter_persistent_is_refused_beside_ufw(guarded: Machine) -> None:
     assert any("ufw is installed" in sentence for sentence in found["persistence_conflicts"])
 
 
-def test_firewalld_with_nftables_leaves_ours(guarded: Machine, neighbours: Neighbours) -> None:
+@pytest.mark.parametrize(
+    ("backend", "by"), [("nftables", "repair"), ("nftables", "run"), ("iptables", "repair")], ids=str
+)
+def test_firewalld_flushes_ours_at_each_reload(guarded: Machine, neighbours: Neighbours, backend: str, by: str) -> None:
+    """It empties the tables of iptables even where its own rules are those of nftables."""
     host = guarded
     before = own(host)
-    host.run("systemctl", "start", "firewalld.service")
-    host.run("firewall-cmd", "--permanent", "--add-port=5060/udp")
-    for command in ("firewall-cmd --reload", "firewall-cmd --complete-reload", "systemctl restart firewalld.service"):
-        host.run(*command.split())
-        assert own(host) == before
-        assert is_whole(host)
-    theirs = foreign(host)
-    assert "table inet firewalld" in theirs
-    change_everything(host)
-    assert (foreign(host), own(host)) == (theirs, before)
-    assert neighbours.hears(WHOLE, WHOLE)
-    host.run("systemctl", "stop", "firewalld.service")
-    assert own(host) == before
-    assert is_whole(host)
-
-
-@pytest.mark.parametrize("by", ["repair", "run"])
-def test_firewalld_with_iptables_flushes_ours_at_each_reload(guarded: Machine, neighbours: Neighbours, by: str) -> None:
-    host = guarded
-    host.run("sed", "-i", "s/^FirewallBackend=.*/FirewallBackend=iptables/", "/etc/firewalld/firewalld.conf")
-    before = own(host)
+    host.run("sed", "-i", f"s/^FirewallBackend=.*/FirewallBackend={backend}/", "/etc/firewalld/firewalld.conf")
     host.run("systemctl", "start", "firewalld.service")
     host.run("firewall-cmd", "--permanent", "--add-port=5060/udp")
     host.run("firewall-cmd", "--reload")
     theirs = foreign(host)
-    assert "-A INPUT -j INPUT_direct" in theirs
+    assert ("-A INPUT -j INPUT_direct" if backend == "iptables" else "table inet firewalld") in theirs
     assert own(host) == {4: "", 6: ""}
     assert neighbours.hears(OPEN, OPEN)
     if by == "repair":
@@ -178,9 +162,9 @@ def test_firewalld_with_iptables_flushes_ours_at_each_reload(guarded: Machine, n
     assert (foreign(host), own(host)) == (theirs, before)
     assert is_whole(host)
     assert neighbours.hears(WHOLE, WHOLE)
+    change_everything(host)
+    assert (foreign(host), own(host)) == (theirs, before)
     assert "5060/udp" in host.run("firewall-cmd", "--list-ports")
-    host.run("systemctl", "stop", "firewalld.service")
-    host.run("sed", "-i", "s/^FirewallBackend=.*/FirewallBackend=nftables/", "/etc/firewalld/firewalld.conf")
 
 
 @pytest.mark.parametrize("action", ["iptables-multiport", "iptables-ipset-proto6", "nftables"])
@@ -189,9 +173,12 @@ def test_fail2ban_stands_before_ours_and_neither_minds(guarded: Machine, neighbo
     before = own(host)
     host.write("/etc/fail2ban/jail.local", FAIL2BAN.format(action=action))
     host.run("systemctl", "restart", "fail2ban.service")
+    host.run("timeout", "10", "sh", "-c", "until fail2ban-client ping; do sleep 0.1; done")
     host.run("fail2ban-client", "set", "sshd", "banip", "203.0.113.5", "2001:db8::5")
     assert own(host) == before
-    assert is_whole(host)
+    assert host.run("sipguard", "repair") == "sipguard: nothing was missing\n"
+    # A rule of the ipset action rejects by itself, in the first place; the others only lead to a chain of fail2ban's.
+    assert is_whole(host) is (action != "iptables-ipset-proto6")
     theirs = foreign(host), host.run("nft", "list", "tables"), host.run("fail2ban-client", "status", "sshd")
     assert "203.0.113.5" in theirs[2]
     assert ("-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd" in theirs[0]) is (action == "iptables-multiport")

@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.integration.harness import rules, sip
+from tests.integration.harness import command, rules, sip
 from tests.integration.harness.lab import NETWORKS, Lab
+from tests.integration.harness.netns import Namespace
+from tests.integration.harness.sink import Sink
 
 
 def _furnish(lab: Lab) -> None:
@@ -242,3 +246,163 @@ def test_absent_with_a_foreign_look_into_a_set_says_which(lab: Lab, use: list[st
     assert lab.sets() == ""
     for family in (4, 6):
         assert "SIPGUARD" not in lab.save(family)
+
+
+# -- Docker
+
+# What dockerd 24 writes for one container with "-p 5061:5060/udp" on its default bridge.
+DOCKER = {
+    "nat": """\
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p udp -m udp --dport 5060 -j MASQUERADE
+-A DOCKER -i docker0 -j RETURN
+-A DOCKER ! -i docker0 -p udp -m udp --dport 5061 -j DNAT --to-destination 172.17.0.2:5060
+""",
+    "filter": """\
+:FORWARD DROP [0:0]
+:DOCKER - [0:0]
+:DOCKER-ISOLATION-STAGE-1 - [0:0]
+:DOCKER-ISOLATION-STAGE-2 - [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -j DOCKER-ISOLATION-STAGE-1
+-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -o docker0 -j DOCKER
+-A FORWARD -i docker0 ! -o docker0 -j ACCEPT
+-A FORWARD -i docker0 -o docker0 -j ACCEPT
+-A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p udp -m udp --dport 5060 -j ACCEPT
+-A DOCKER-ISOLATION-STAGE-1 -i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2
+-A DOCKER-ISOLATION-STAGE-1 -j RETURN
+-A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
+-A DOCKER-ISOLATION-STAGE-2 -j RETURN
+-A DOCKER-USER -j RETURN
+""",
+}
+
+
+@contextlib.contextmanager
+def _container(lab: Lab) -> Iterator[Sink]:
+    """What listens in a container of the PBX, whose port 5060 is published as 5061."""
+    container = Namespace("container")
+    lab.pbx.ip(
+        [
+            "link add docker0 type bridge",
+            "addr add 172.17.0.1/16 dev docker0",
+            "link set docker0 up",
+            f"link add veth0 type veth peer name eth0 netns {container.name}",
+            "link set veth0 master docker0",
+            "link set veth0 up",
+        ]
+    )
+    container.ip(["addr add 172.17.0.2/16 dev eth0", "link set eth0 up", "route add default via 172.17.0.1"])
+    lab.pbx.sysctl({"net/ipv4/ip_forward": "1"})
+    for table, rules_of_docker in DOCKER.items():
+        lab.restore(f"*{table}\n{rules_of_docker}COMMIT\n")
+    sink = Sink(container, ["172.17.0.2"], [5060])
+    try:
+        yield sink
+    finally:
+        sink.close()
+        container.close()
+
+
+def test_port_that_docker_publishes_passes_input_by_and_not_raw(lab: Lab) -> None:
+    with _container(lab) as container:
+        before = _foreign_rules(lab)
+        assert "-A DOCKER ! -i docker0 -p udp" in before[4]
+        lab.blocklist()
+        lab.four_runs("sip_ua_blocklist", user_agents=["evilbot/1.0"])
+        assert _foreign_rules(lab) == before
+        assert lab.pbx.run("sysctl", "-n", "net.ipv4.ip_forward") == "1\n"
+        # Nobody judges what goes to a container: signatures, limits and gate stand in INPUT.
+        published = lab.attacker.udp(port=5061)
+        heard = sip.request(sip.SCANNER)
+        published.send(heard.wire)
+        assert container.wait(heard.token)
+        # Whoever has been caught at the host's own port is dropped in raw, which comes before that.
+        own, again = lab.attacker.udp(source=published.source), sip.request(sip.SCANNER)
+        assert not lab.passes(own, again)
+        assert lab.member("sipguard-offenders", published.source)
+        published.send(again.wire)
+        lab.barrier()
+        phone, call = lab.phone.udp(port=5061), sip.request()
+        phone.send(call.wire)
+        assert container.wait(call.token)
+        assert not container.has(again.token)
+
+
+# -- FreePBX's firewall
+
+# A few chains of it, in its order; it owns the filter table, and walks only INPUT of IPv4 to find intruders.
+FREEPBX = """\
+*filter
+:fpbxfirewall - [0:0]
+:fpbx-rtp - [0:0]
+:fpbxsignalling - [0:0]
+:fpbxreject - [0:0]
+:fpbxlogdrop - [0:0]
+-I INPUT -j fpbxfirewall
+-A fpbxfirewall -i lo -j ACCEPT
+-A fpbxfirewall -p tcp -m connmark ! --mark 0x20 -m state --state RELATED,ESTABLISHED -j ACCEPT
+-A fpbxfirewall -j fpbx-rtp
+-A fpbxfirewall -j fpbxsignalling
+-A fpbxfirewall -p tcp -m multiport --dports 5060,5061 -j ACCEPT
+-A fpbxfirewall -p udp -m multiport --dports 5060,5061 -j ACCEPT
+-A fpbxfirewall -j fpbxreject
+-A fpbxfirewall -j fpbxlogdrop
+-A fpbx-rtp -p udp -m udp --dport 10000:20000 -j ACCEPT
+-A fpbxsignalling -p udp -m udp --dport 5060 -j MARK --set-xmark 0x1/0xffffffff
+-A fpbxlogdrop -j DROP
+COMMIT
+"""
+
+
+def _freepbx_start(lab: Lab) -> None:
+    """What its start, stop, restart and reset do: everything in filter and nat goes, of both families, and it builds its own."""
+    for family in (4, 6):
+        for words in ("-F", "-X", "-t nat -F", "-t nat -X"):
+            lab.iptables(*words.split(), family=family)
+        lab.restore(FREEPBX, family)
+
+
+def _freepbx_cycle(lab: Lab) -> bool:
+    """What it does every half a minute; whether it has found a rule of somebody else's above its own, and so has started anew."""
+    for line in lab.pbx.run(f"iptables-{lab.backend}", "-w", "-S", "INPUT").splitlines():
+        if line == "-A INPUT -j fpbxfirewall":
+            return False
+        if line.startswith("-A INPUT ") and "fail2ban" not in line and "f2b" not in line:
+            break
+    _freepbx_start(lab)
+    return True
+
+
+def test_freepbx_removes_us_from_filter_again_and_again_and_never_from_mangle(lab: Lab) -> None:
+    command.install(lab)
+    _freepbx_start(lab)
+    before = _foreign_rules(lab)
+    lab.trust(*NETWORKS["trunk"].values())
+    lab.blocklist(table="filter")
+    assert _foreign_rules(lab) == before
+    assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER))
+    for dummy in range(2):
+        assert _freepbx_cycle(lab), "it tolerates us, so this test shows nothing"
+        assert _foreign_rules(lab) == before
+        assert lab.reaches(lab.attacker, sip.request(sip.SCANNER))
+        assert "missing: ipv4: SIPGUARD-UA" in command.repair(lab)
+        assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER))
+    lab.four_runs("sip_ua_blocklist", table="mangle")
+    assert _foreign_rules(lab) == before
+    whole = {family: rules.own_part(lab.save(family)) for family in (4, 6)}
+    assert not _freepbx_cycle(lab)
+    _freepbx_start(lab)
+    assert {family: rules.own_part(lab.save(family)) for family in (4, 6)} == whole
+    assert _foreign_rules(lab) == before
+    assert command.repair(lab) == "sipguard: nothing was missing\n"
+    assert not lab.blocklist(table="mangle")["changed"]
+    for family in (4, 6):
+        for transport in ("udp", "tcp"):
+            assert not lab.reaches(lab.attacker, sip.request(sip.SCANNER), transport, family)
+            assert lab.reaches(lab.phone, sip.request(), transport, family)

@@ -520,6 +520,16 @@ def test_tls_of_long_ago_is_answered_too(tls: Stage, context: ssl.SSLContext) ->
     assert tls.ask(domain="pbx.example.org")["status"] == 401
 
 
+def test_tls_that_wants_a_certificate_of_us_is_told(tls: Stage, context: ssl.SSLContext, certificate: Path) -> None:
+    """As a provider with mutual authentication would; with TLS 1.3 it says so when the handshake is over for us."""
+    context.load_verify_locations(certificate / "cert")
+    context.verify_mode = ssl.CERT_REQUIRED
+    tls.peer(says("200 OK"), context)
+    result = tls.ask()
+    # Its alert, or the reset behind it, whichever is read first.
+    assert (result["outcome"], result["silent"]) in (("tls_failed", False), ("closed", False))
+
+
 def test_tls_certificate_counts_when_it_shall(tls: Stage, context: ssl.SSLContext) -> None:
     tls.peer(says("200 OK"), context)
     result = tls.ask(tls_verify=True, domain="pbx.example.org")

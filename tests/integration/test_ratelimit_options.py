@@ -55,13 +55,20 @@ def test_source_net(wide: Lab, family: int) -> None:
     )
     first, near, far = {
         4: ("198.18.40.2", "198.18.40.200", "198.18.41.2"),
-        6: ("2001:db8:bad:1::2", "2001:db8:bad:ffff::3", "2001:db8:1:1::2"),
+        6: ("2001:db8:bad:fff0::2", "2001:db8:bad:fff0:ffff:ffff:ffff:3", "2001:db8:bad:fff1::2"),
     }[family]
-    other = wide.phone if far.startswith("2001:db8:1:") else wide.attacker
     for method, most in (("REGISTER", 5), ("INVITE", 12)):
         assert sent(wide, wide.attacker, 4, first, method) == 4
         assert sent(wide, wide.attacker, 30, near, method) == most - 4
-        assert sent(wide, other, 30, far, method) == most
+        assert sent(wide, wide.attacker, 30, far, method) == most
+
+
+@pytest.mark.parametrize("method", ["REGISTER", "any"])
+def test_flooding_address_does_not_use_up_what_its_network_may_send(wide: Lab, family: int, method: str) -> None:
+    # not where the harness sends its markers from
+    _apply(wide, _limit(method, 12, per="source_net"), _limit(), interfaces=["phone"])
+    network = {4: "198.51.100.", 6: "2001:db8:1:fff0::"}[family]
+    assert [sent(wide, wide.phone, 40, f"{network}{number}") for number in (2, 3, 4, 5)] == [5, 5, 2, 0]
 
 
 @pytest.mark.parametrize("size", [8, 48])
@@ -93,20 +100,23 @@ def test_recent_lets_the_hitcount_pass_and_recovers_by_itself(wide: Lab, transpo
     assert through(wide, flow, [sip.request() for dummy in range(15)]) == [True] * 12 + [False] * 3
     assert sent(wide, wide.attacker, 40, source) == 0
     # what is dropped is not written down, so an hour after the twelve there are none
-    stamps = wide.pbx.run("cat", f"/proc/net/xt_recent/sipguard{family}-register-12-3600-{32 if family == 4 else 64}")
+    stamps = wide.pbx.run("cat", f"/proc/net/xt_recent/sipguard{family}-register-12-3600-{32 if family == 4 else 128}")
     assert [len(line.split("oldest_pkt: ")[1].split(",")) for line in stamps.splitlines()] == [12]
     assert wide.reaches(wide.phone, sip.request(), transport, family, source=somebody(wide.phone, family))
 
 
 def test_recent_keeps_families_and_networks_apart(wide: Lab) -> None:
     """xt_recent has one list of a name, and one mask for it, whichever family asks."""
-    _apply(wide, _recent())
+    _apply(wide, _recent(), _recent("INVITE", per="source_net"))
     sources = {family: somebody(wide.attacker, family) for family in (6, 4)}
     others = {family: somebody(wide.attacker, family) for family in (6, 4)}
     for family in (6, 4):
         assert sent(wide, wide.attacker, 20, sources[family]) == 12
         assert sent(wide, wide.attacker, 20, others[family]) == 12
-    assert sent(wide, wide.attacker, 5, sources[6][:-1] + "3") == 0
+    neighbour = sources[6][:-1] + "3"
+    assert sent(wide, wide.attacker, 20, neighbour) == 12
+    assert sent(wide, wide.attacker, 8, sources[6], "INVITE") == 8
+    assert sent(wide, wide.attacker, 20, neighbour, "INVITE") == 4
 
 
 def test_forged_sources_free_a_flooder_from_a_recent_list_but_from_no_bucket(lab: Lab) -> None:
@@ -276,6 +286,28 @@ def test_standard_cuts_a_flood_from_one_source(wide: Lab, family: int, method: s
     assert sent(wide, wide.phone, 10, twin, method) == 10
 
 
+@pytest.mark.parametrize(("method", "burst", "a_second"), [("REGISTER", 1500, 20), ("INVITE", 750, 10)])
+def test_standard_cuts_a_flood_from_one_network(wide: Lab, family: int, method: str, burst: int, a_second: int) -> None:
+    """Over IPv6 each packet has another address; over IPv4 there are no more than 250."""
+    wide.apply(LIMIT)
+    network = {4: "198.18.40.", 6: "2001:db8:bad:fff0::"}[family]
+    begin, passed = time.monotonic(), 0
+    for start in range(0, burst + 200, 50):
+        numbers = range(start, start + 50)
+        sources = [f"{network}{number:x}:1" if family == 6 else f"{network}{number % 250 + 1}" for number in numbers]
+        flows = [wide.attacker.udp(family, source=source) for source in sources]
+        passed += deliver(wide, family, flows, method)
+        for flow in flows:
+            flow.close()
+    assert burst <= passed <= burst + math.ceil(a_second * (time.monotonic() - begin))
+    assert sent(wide, wide.phone, 10, somebody(wide.phone, family), method) == 10
+
+
+def test_standard_leaves_ssh_alone(wide: Lab) -> None:
+    assert wide.apply(LIMIT)["ssh"] == []
+    assert "SIPGUARD-RATE-SSH" not in wide.save(4)
+
+
 # -- SSH
 
 SSH_PORT = 5070  # a port of the sink, which answers there as everywhere
@@ -296,6 +328,9 @@ def test_ssh_limits_new_connections_only(wide: Lab, family: int) -> None:
     assert result["ssh"] == [{"rate": "10/hour", "burst": 3, "origin": "ssh", "ports": [str(SSH_PORT)]}]
     assert [_connects(wide, wide.attacker, source) for dummy in range(6)] == [True] * 3 + [False] * 3
     assert all(_connects(wide, wide.trunk, trusted) for dummy in range(6))
+    # over IPv6 another address of the same network is no other source
+    neighbour = source[:-1] + "3" if family == 6 else wide.attacker.address(4)
+    assert _connects(wide, wide.attacker, neighbour) is (family == 4)
     assert _connects(wide, wide.phone, twin)
     # the session goes on however many packets it has
     assert all(through(wide, session, [sip.request() for dummy in range(20)]))

@@ -13,9 +13,19 @@ from dataclasses import dataclass
 from .._netfilter import netlink
 from .._netfilter.backend import has_family
 from .._netfilter.names import FAMILIES
+from .._netfilter.persist import NETFILTER_PERSISTENT
 from .._netfilter.runner import NO_RIGHTS, Runner
 
-__all__ = ["Inspection", "SshConnection", "inspect", "parse_os_release", "ssh_connections", "ssh_peers", "unsupported"]
+__all__ = [
+    "Inspection",
+    "SshConnection",
+    "inspect",
+    "parse_os_release",
+    "persistence_conflicts",
+    "ssh_connections",
+    "ssh_peers",
+    "unsupported",
+]
 
 # Command -> Debian package that has it.
 _COMMANDS = {"iptables": "iptables", "ip6tables": "iptables", "ipset": "ipset"}
@@ -26,6 +36,7 @@ _RELEASES = {
     "raspbian": ("11", "12", "13"),
     "ubuntu": ("22.04", "24.04"),
 }
+_UFW = "usr/sbin/ufw"
 _CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
 
 
@@ -38,6 +49,8 @@ class Inspection:
     missing_packages: list[str]
     ssh_peers: list[str]
     ssh_ports: list[str]
+    netfilter_persistent: bool
+    persistence_conflicts: list[str]
     problems: list[str]
 
 
@@ -58,8 +71,20 @@ def inspect(runner: Runner) -> Inspection:
         missing,
         ssh_peers(),
         list(dict.fromkeys(str(connection.server_port) for connection in ssh_connections())),
+        os.path.exists(NETFILTER_PERSISTENT),
+        persistence_conflicts(),
         problems,
     )
+
+
+def persistence_conflicts(root: str = "/") -> list[str]:
+    """Why netfilter-persistent must not be installed on the host whose files are below ``root``, a sentence each."""
+    if not (pathlib.Path(root) / _UFW).exists():
+        return []
+    return [
+        "ufw is installed, and in Debian it and netfilter-persistent exclude each other: apt would remove ufw, and its rules would be "
+        "gone at the next boot; persistence 'systemd' works beside ufw"
+    ]
 
 
 def parse_os_release(text: str) -> dict[str, str]:

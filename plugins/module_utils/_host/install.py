@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .._netfilter.engine import DEFAULT_LOCK_TIMEOUT
@@ -32,9 +33,10 @@ from .._netfilter.switch_guard import STATE_DIRECTORY, read_pending
 from .._sip.errors import OptionError, SipguardError
 from . import cli as _command  # what the command imports is what gets installed
 from .emergency import Settings
+from .inspection import persistence_conflicts
 from .switch import COMMAND
 
-__all__ = ["COMMAND", "LIBRARY", "PERSISTENCE", "REPAIR_UNIT", "UNIT", "Installation", "Report", "Setup", "conflicts"]
+__all__ = ["COMMAND", "LIBRARY", "PERSISTENCE", "REPAIR_UNIT", "UNIT", "Installation", "Report", "Setup"]
 
 PERSISTENCE = ("systemd", "netfilter-persistent", "none")
 LIBRARY = "/usr/local/lib/sipguard"
@@ -45,7 +47,6 @@ REPAIR_UNIT = f"{_UNITS}/sipguard-repair.service"
 SETS_PLUGIN = f"{pathlib.PurePath(BOOT_PLUGIN).parent}/12-sipguard"
 DROP_IN = f"{_UNITS}/netfilter-persistent.service.d/sipguard.conf"
 _PACKAGED_UNIT = "/lib/systemd/system/netfilter-persistent.service"
-_UFW = "/usr/sbin/ufw"
 
 # The command itself must be loaded, and with it all it needs.
 _LOADED = (_command.__name__,)
@@ -194,16 +195,6 @@ class Setup:
         return found
 
 
-def conflicts(root: str = "/") -> list[str]:
-    """Why netfilter-persistent must not be installed on this host, a sentence each."""
-    if (pathlib.Path(root) / _UFW.lstrip("/")).exists():
-        return [
-            "ufw is installed, and in Debian it and netfilter-persistent exclude each other: apt would remove ufw, and its rules would "
-            "be gone at the next boot; persistence 'systemd' works beside ufw"
-        ]
-    return []
-
-
 @dataclass(frozen=True)
 class Report:
     """What an installation changed; ``before`` and ``after`` are listings for a diff."""
@@ -325,18 +316,10 @@ class Installation:
             changed = set(before) ^ set(after)
             self._stop([unit for unit in _ENABLED if unit not in files and self._at(unit).exists()])
             try:
-                if not self._library_is_right():
-                    self._install_library()
-                for old in self._trees():
-                    if old != self._at(LIBRARY).resolve():
-                        shutil.rmtree(old)
+                self._install_code()
                 with self._alone():
                     self._store.write(BOOT_SETTINGS, setup.settings.render())
-                for path, (text, mode) in files.items():
-                    file = self._at(path)
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    if not file.exists() or file.read_bytes() != text.encode() or file.stat().st_mode & 0o7777 != mode:
-                        replace_file(file, text, mode)
+                self._write(files)
                 for path, target in links.items():
                     link = self._at(path)
                     link.parent.mkdir(parents=True, exist_ok=True)
@@ -350,6 +333,33 @@ class Installation:
             if setup.repairs and changed - {line for line in changed if line.startswith(DIRECTORY)}:
                 self._systemctl("restart", pathlib.PurePath(REPAIR_UNIT).name)
         return self._report(before, after)
+
+    def install_command(self, check: bool) -> Report:
+        """Put the code and the command in place, and leave units and settings as they are. Raises SipguardError."""
+        code = (*_ALWAYS, LIBRARY)
+        before = [line for line in self._listing() if line.startswith(code)]
+        after = [f"{LIBRARY} ({self.version})", *_ALWAYS]
+        if before != after and not check:
+            try:
+                self._install_code()
+                self._write(_ALWAYS)
+            except OSError as error:
+                raise SipguardError(f"cannot install sipguard on this host: {error}") from error
+        return self._report(before, after)
+
+    def _install_code(self) -> None:
+        if not self._library_is_right():
+            self._install_library()
+        for old in self._trees():
+            if old != self._at(LIBRARY).resolve():
+                shutil.rmtree(old)
+
+    def _write(self, files: Mapping[str, _File]) -> None:
+        for path, (text, mode) in files.items():
+            file = self._at(path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not file.exists() or file.read_bytes() != text.encode() or file.stat().st_mode & 0o7777 != mode:
+                replace_file(file, text, mode)
 
     def remove(self, check: bool) -> Report:
         """Take everything away again; raises SipguardError as long as a change of the rules waits to be confirmed."""
@@ -383,8 +393,8 @@ class Installation:
             problem = "netfilter-persistent.service is masked on this host: 'systemctl unmask' it, or use 'systemd'"
         elif self._at(NETFILTER_PERSISTENT).exists():
             return
-        elif conflicts(str(self._root)):
-            problem = conflicts(str(self._root))[0]
+        elif persistence_conflicts(str(self._root)):
+            problem = persistence_conflicts(str(self._root))[0]
         elif check:
             return
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pathlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .._netfilter import sets, trust
 from .._netfilter.engine import Engine, Snapshot
@@ -139,7 +140,8 @@ def _backend(store: Store) -> str:
 
 def policy_of(family: Family, ruleset: Ruleset) -> Policy:
     """What our chains in a rule set, or in a file, amount to."""
-    return read_policy(family, {name: ruleset.own_chains(name) for name in HOOKS}, "filter")[0]
+    policy, generation = read_policy(family, {name: ruleset.own_chains(name) for name in HOOKS}, "filter")
+    return replace(policy, start=generation)
 
 
 def live_rules(snapshot: Snapshot, family: Family) -> Ruleset:

@@ -96,7 +96,7 @@ def read_other(
     None when it is empty, which is found out without starting a command.
     """
     other = "nft" if backend.name == "legacy" else "legacy"
-    used = tuple(family for family in families if _in_use(other, family))
+    used = tuple(family for family in families if in_use(other, family))
     if not used:
         return None
     try:
@@ -110,7 +110,7 @@ def read_other(
     return found, rulesets
 
 
-def _in_use(name: str, family: Family) -> bool:
+def in_use(name: str, family: Family) -> bool:
     if name == "nft":
         return bool(netlink.nft_rule_tables(family.version) & _TABLES)
     return bool(_legacy_tables(family))

@@ -7,6 +7,7 @@
 
     SIPGUARD-RATE           trusted: leave; over a limit on any packet -> STOP      (where there is such a limit)
                             may be a request with a limited method -> SIPGUARD-RATE-REQUEST
+    SIPGUARD-RATE-NET       over a limit on any packet of a network -> STOP         (all chains above and below end here then)
     SIPGUARD-RATE-REQUEST   trusted: leave
                             the request line begins with a limited method -> SIPGUARD-RATE-<METHOD>
                             what begins oddly -> SIPGUARD-RATE-ODD
@@ -19,6 +20,8 @@
 
 Packets of conversations that have long been admitted are counted too, and what is over the limit is dropped here: a limit
 that only lets the others fall through is undone by the first rule further down that accepts whatever is established.
+
+Networks are counted behind addresses, and only what is left: one address over its limit does not use up its neighbours' share.
 
 A method is recognised by its first four letters where the payload begins (``matches.starts_with``). A payload that begins
 with white space or a control character, which parsers skip (RFC 3261 section 7.5; chan_sip skips all below 33), and an IPv6
@@ -50,6 +53,7 @@ __all__ = ["PER", "TABLE_SIZE", "Limit", "RatePolicy", "member", "read_options",
 
 REQUEST_CHAIN = CHAIN_RATE + "-REQUEST"
 ODD_CHAIN = CHAIN_RATE + "-ODD"
+NET_CHAIN = CHAIN_RATE + "-NET"
 SSH_CHAIN = CHAIN_RATE + "-SSH"
 BAN_CHAIN = CHAIN_RATE + "-BAN"
 SEEN_CHAIN = CHAIN_RATE + "-SEEN"
@@ -57,9 +61,10 @@ STOP_CHAIN = CHAIN_RATE + "-STOP"
 
 ANY, SSH = "any", "SSH"
 HASHLIMIT, RECENT = "hashlimit", "recent"
-# What counts as one source, as prefix lengths for IPv4 and IPv6. Whoever has one IPv6 address has the 2^64 of its network, and
-# a site that is behind one IPv4 address has such a network.
-PER = {"source": {4: 32, 6: 64}, "source_net": {4: 24, 6: 48}}
+SOURCE, SOURCE_NET, HOST = "source", "source_net", "host"
+# What counts as one source, as prefix lengths for IPv4 and IPv6. Whoever has one IPv6 address has the 2^64 of its network, which
+# phones of a site share, so that both are counted; nobody shares SSH with strangers, and it goes by HOST.
+PER = {SOURCE: {4: 32, 6: 128}, SOURCE_NET: {4: 24, 6: 64}, HOST: {4: 32, 6: 64}}
 
 # Sources a hashlimit table holds; the kernel needs 120 bytes for each (struct dsthash_ent), so a full one is 15 MiB.
 TABLE_SIZE = 131072
@@ -122,7 +127,9 @@ class RatePolicy:
 
 
 def read_options(options: Mapping[str, Any]) -> RatePolicy:
-    """The module's own options as values. Raises OptionError."""
+    """The module's own options as values; where it shall be absent, none of them is looked at. Raises OptionError."""
+    if options["state"] == "absent":
+        return RatePolicy((), (), "", ())
     presets, own_ssh = options["presets"], options["ssh"]
     if not (presets or options["limits"] or own_ssh):
         presets = [STANDARD]
@@ -161,7 +168,7 @@ def _read_limit(entry: Mapping[str, Any], origin: str) -> Limit:
     if engine == RECENT and rate.count > MAX_HITS:
         right = f"at most {MAX_HITS}/{rate.unit} with engine recent, or engine hashlimit, would be right"
         raise OptionError("limits.rate", entry["rate"], right)
-    return Limit(_read_method(entry["method"]), rate, burst, engine, entry.get("per") or "source", ban_for, origin)
+    return Limit(_read_method(entry["method"]), rate, burst, engine, entry.get("per") or SOURCE, ban_for, origin)
 
 
 def _read_method(name: object) -> str:
@@ -183,7 +190,7 @@ def _read_burst(burst: int | None, rate: Rate, option: str) -> int:
 
 def _read_ssh(entry: Mapping[str, Any], origin: str) -> Limit:
     rate = parse_rate(entry["rate"], "ssh.rate")
-    return Limit(SSH, rate, _read_burst(entry.get("burst"), rate, "ssh.burst"), HASHLIMIT, "source", 0, origin)
+    return Limit(SSH, rate, _read_burst(entry.get("burst"), rate, "ssh.burst"), HASHLIMIT, HOST, 0, origin)
 
 
 def _distinct(limits: Iterable[Limit]) -> tuple[Limit, ...]:
@@ -251,12 +258,14 @@ def member(common: Common, wanted: RatePolicy, family: Family) -> Member:
     for limit in wanted.limits:
         by_method.setdefault(limit.method, []).append(limit)
     everything = by_method.pop(ANY, [])
+    networks = [limit for limit in everything if limit.per == SOURCE_NET]
+    sources = [limit for limit in everything if limit.per == SOURCE]
     transports = tuple(dict.fromkeys(selector.protocol for selector in common.selectors))
     trusted = m.in_set(TRUSTED + family.suffix)
 
     chains: dict[str, tuple[Rule, ...]] = {CHAIN_RATE: ()}
     if everything:
-        chains[CHAIN_RATE] = (Rule(CHAIN_RATE, (trusted,), "RETURN"), *_checks(common, CHAIN_RATE, everything, family))
+        chains[CHAIN_RATE] = (Rule(CHAIN_RATE, (trusted,), "RETURN"), *_checks(common, CHAIN_RATE, sources, family))
     if by_method:
         chains[CHAIN_RATE] += tuple(_candidates(family, transports, tuple(by_method)))
         leave = [] if everything else [Rule(REQUEST_CHAIN, (trusted,), "RETURN")]
@@ -268,6 +277,9 @@ def member(common: Common, wanted: RatePolicy, family: Family) -> Member:
         )
     for method, limits in by_method.items():
         chains[_method_chain(method)] = tuple(_checks(common, _method_chain(method), limits, family))
+    if networks:
+        chains = {name: (*rules, Rule(name, (), NET_CHAIN, goto=True)) for name, rules in chains.items()}
+        chains[NET_CHAIN] = tuple(_checks(common, NET_CHAIN, networks, family))
 
     asides: list[tuple[Selector, str]] = []
     if wanted.ssh:
@@ -340,9 +352,10 @@ def _checks(
     """The rules that count. What one limit drops is not counted by those behind it, nor by a recent list, which so recovers."""
     recent = [limit for limit in limits if limit.engine == RECENT]
     rules = []
-    for limit in (*recent, *(limit for limit in limits if limit.engine == HASHLIMIT)):
+    for limit in sorted(limits, key=lambda limit: (limit.engine != RECENT, limit.per != SOURCE)):
         over = _above(limit, family)
-        remark = m.comment(f"{limit.method} over {limit.rate}")
+        whose = " from a network" if limit.per == SOURCE_NET else ""
+        remark = m.comment(f"{limit.method} over {limit.rate}{whose}")
         rules.append(Rule(chain, (*only, over, remark), _over_chain(common, limit), header=header, goto=True))
     return [*rules, *(Rule(chain, (*only, _recent(limit, family)), header=header) for limit in recent)]
 

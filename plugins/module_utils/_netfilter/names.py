@@ -87,7 +87,7 @@ OBSERVED = "sipguard-observed"
 BANNED = "sipguard-banned"
 KNOWN = "sipguard-known"
 BLOCKED = "sipguard-blocked"
-# TCP connections whose request has named a domain of ours, while the rest of it is still on its way: address and port.
+# Flows that have named a domain of ours: source address and port.
 NAMED = "sipguard-named"
 
 # The longest time a member of a set can have, in seconds (ipset(8): 2^32 milliseconds halved, for the kernel's timers).

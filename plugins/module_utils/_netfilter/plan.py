@@ -84,7 +84,7 @@ def table_script(live: Table, target: Mapping[str, tuple[Rule, ...]]) -> str:
                 f"chain {name} of table {live.name} cannot be removed: this rule, which is not ours, leads to it: {line}; "
                 "remove that rule first"
             )
-    return _script(live.name, live.chains, target, live.hooks, _hooks(live, target))
+    return change_script(live.name, live.chains, target, live.hooks, _hooks(live, target))
 
 
 def _hooks(live: Table, target: Mapping[str, tuple[Rule, ...]]) -> list[int]:
@@ -94,7 +94,7 @@ def _hooks(live: Table, target: Mapping[str, tuple[Rule, ...]]) -> list[int]:
     return live.hooks if live.hooked() else [1]
 
 
-def _script(
+def change_script(
     table: str,
     before: Mapping[str, tuple[Rule, ...]],
     after: Mapping[str, tuple[Rule, ...]],
@@ -122,7 +122,7 @@ def _script(
 
 def _undo(live: Table, target: Mapping[str, tuple[Rule, ...]]) -> str:
     """What brings ``live`` back after ``table_script`` has been carried out."""
-    return _script(live.name, target, live.chains, _hooks(live, target), live.hooks)
+    return change_script(live.name, target, live.chains, _hooks(live, target), live.hooks)
 
 
 def plan_family(backend: Backend, live: Ruleset, target: Policy) -> FamilyPlan:

@@ -134,6 +134,7 @@ class Policy:
     """Everything one family judges: members by slot, the table they share, the mask of the admission bits.
 
     ``drops`` are base names of sets that are dropped although no rule feeds them: bans and blocklists, filled from outside.
+    ``start`` is the generation to begin with where no rules are live, 0 for the first: that of a file that is loaded at boot.
     """
 
     family: Family
@@ -141,6 +142,7 @@ class Policy:
     members: Mapping[str, Member] = field(default_factory=dict, hash=False)
     mask: int = ADMISSION_MASK
     drops: frozenset[str] = frozenset()
+    start: int = field(default=0, compare=False)
 
     def with_member(self, slot: str, member: Member | None) -> Policy:
         """This policy with one slot filled anew, or emptied."""
@@ -323,7 +325,7 @@ def choose_generation(live: Mapping[str, Mapping[str, tuple[Rule, ...]]], target
     policy, generation = read_policy(target.family, live, target.table)
     values = generations(target.mask)
     if generation not in values or policy.mask != target.mask:
-        return values[0]
+        return target.start if target.start in values else values[0]
     if _judged(target.table, live) == _judged(target.table, assemble(target, generation)):
         return generation
     return values[(values.index(generation) + 1) % len(values)]

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 
 from .._sip.errors import SipguardError
 from . import netlink, sets
-from .backend import BACKENDS, Backend, _in_use, detect, has_family, note_hiding
+from .backend import BACKENDS, Backend, in_use, detect, has_family, note_hiding
 from .names import ADMISSION_MASK, BANNED, BLOCKED, CHAIN_MAIN, FAMILIES, KNOWN, Family, is_own_chain, is_own_set
-from .persist import DIRECTORY, SETS_FILE, Store, rules_file
-from .plan import _script
+from .persist import BOOT_SETTINGS, DIRECTORY, SETS_FILE, Store, rules_file
+from .plan import change_script
 from .policy import read_policy
 from .rule import Rule, parse_rule
 from .ruleset import HOOKS, Ruleset, Table, parse_save
@@ -39,6 +39,8 @@ _SLACK = 2  # s by which the remaining time of a member may differ and still be 
 # Filled by somebody else while the host runs.
 _FILLED_FROM_OUTSIDE = (BANNED, BLOCKED, KNOWN)
 _FILES = (*(rules_file(family) for family in FAMILIES), SETS_FILE)
+# Ports and choices for a boot that fails change with the rules, but are no part of what a host does now.
+_KEPT_FILES = (*_FILES, BOOT_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def _read(runner: Runner, wanted: State) -> list[_Live]:
     found = []
     for name in BACKENDS:
         families = tuple(
-            family for family in _families() if wanted.rules.get(name, {}).get(family.name) or _in_use(name, family)
+            family for family in _families() if wanted.rules.get(name, {}).get(family.name) or in_use(name, family)
         )
         if not families:
             continue
@@ -282,7 +284,7 @@ def _read_set(runner: Runner, name: str) -> SetState:
 def _read_files(directory: str) -> dict[str, str]:
     """What the modules have written for the next boot; bytes that are no UTF-8 are escaped. Raises SipguardError."""
     found = {}
-    for name in _FILES:
+    for name in _KEPT_FILES:
         path = pathlib.Path(directory) / name
         try:
             found[name] = path.read_bytes().decode("utf-8", "surrogateescape")
@@ -395,7 +397,7 @@ def _table_script(live: _Live, name: str, wanted: State, back: Back | None = Non
                 back.notes.append(
                     f"chain {chain} of table {name} stays, empty: this rule, which is not ours, leads to it: {references[0]}"
                 )
-    return _script(name, table.chains, after, table.hooks, _places(table, target))
+    return change_script(name, table.chains, after, table.hooks, _places(table, target))
 
 
 def _load(runner: Runner, live: _Live, name: str, text: str, back: Back) -> None:
@@ -506,7 +508,7 @@ def put_files(wanted: State, directory: str = DIRECTORY) -> tuple[list[str], lis
     store = Store(directory)
     try:
         live = _read_files(directory)
-        for name in _FILES:
+        for name in _KEPT_FILES:
             text = wanted.files.get(name)
             if live.get(name) == text and not store.differs(name, text):
                 continue

@@ -27,10 +27,11 @@ LIMIT_PRESETS: dict[str, LimitPreset] = {
         "calculated for a site of 60 telephones behind one address, see docs/guides/rate-limits.md",
         (
             {"method": "REGISTER", "rate": "4/second", "burst": 300},
+            {"method": "REGISTER", "per": "source_net", "rate": "20/second", "burst": 1500},
             {"method": "INVITE", "rate": "2/second", "burst": 150},
+            {"method": "INVITE", "per": "source_net", "rate": "10/second", "burst": 750},
             {"method": "any", "rate": "100/second", "burst": 1000},
         ),
-        {"rate": "10/minute", "burst": 30},
     ),
     # Its REGISTER and INVITE lists counted the packet before they compared, so that the twelfth was dropped; here it passes.
     "hostfirewall": LimitPreset(

@@ -498,7 +498,17 @@ def _told() -> Iterator[None]:
     except (ConnectionResetError, BrokenPipeError) as error:
         raise _Failed(CLOSED, error.strerror or "") from error
     except OSError as error:
+        if type(error).__module__ == "ssl":
+            raise _tls_failure(error) from error
         raise _Failed(UNREACHABLE, error.strerror or str(error)) from error
+
+
+def _tls_failure(error: Any) -> _Failed:
+    """An ssl.SSLError as an outcome. It may come after the handshake: with TLS 1.3 that is when a missing certificate is told."""
+    if type(error).__name__ == "SSLEOFError":
+        return _Failed(CLOSED, "the other side closed the connection")
+    said = getattr(error, "verify_message", "") or error.reason or str(error)
+    return _Failed(TLS_FAILED, message.clean(said, 200))
 
 
 @contextlib.contextmanager
@@ -552,14 +562,7 @@ def _encrypt(sock: socket.socket, question: Question, deadline: float) -> socket
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
     name = question.server_name or (question.host.partition("%")[0] if question.tls_verify else None)
     sock.settimeout(max(0.001, deadline - time.monotonic()))
-    try:
-        return context.wrap_socket(sock, server_hostname=name)
-    except ssl.SSLCertVerificationError as error:
-        raise _Failed(TLS_FAILED, message.clean(error.verify_message, 200)) from error
-    except ssl.SSLEOFError as error:
-        raise _Failed(CLOSED, "the other side closed the connection during the TLS handshake") from error
-    except ssl.SSLError as error:
-        raise _Failed(TLS_FAILED, message.clean(error.reason or str(error), 200)) from error
+    return context.wrap_socket(sock, server_hostname=name)
 
 
 # -- saying

@@ -18,7 +18,7 @@ _networks = itertools.count(1)
 
 
 def widen(lab: Lab) -> Lab:
-    """Gives every peer 65,536 IPv6 networks instead of one: a limit counts a network as one source."""
+    """Gives every peer 65,536 IPv6 networks of 64 bits instead of one."""
     for number, host in enumerate((lab.phone, lab.trunk, lab.attacker), 1):
         whole = NETWORKS[host.role][6].replace("/64", "/48")
         host.namespace.ip([f"route add local {whole} dev lo"])
@@ -27,7 +27,7 @@ def widen(lab: Lab) -> Lab:
 
 
 def somebody(host: Host, family: int) -> str:
-    """An address of the host that shares no bucket with any other."""
+    """An address of the host that nobody has used, over IPv6 in a network that nobody has used."""
     if family == 4:
         return host.address(4)
     return NETWORKS[host.role][6].replace("::/64", f":{next(_networks):x}::2")

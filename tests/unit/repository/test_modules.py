@@ -61,8 +61,8 @@ def test_module_examples_are_tasks_with_names(path: Path, documentation: dict[st
 @pytest.mark.parametrize("attribute", ["check_mode", "diff_mode"])
 def test_module_supports(path: Path, attribute: str, documentation: dict[str, Any]) -> None:
     attributes = documentation[path.stem]["doc"].get("attributes") or {}
-    # A module that only tells has no difference to show.
-    expected = "none" if attribute == "diff_mode" and path.stem.endswith("_info") else "full"
+    # A module that only tells, or asks, has no difference to show.
+    expected = "none" if attribute == "diff_mode" and path.stem.endswith(("_info", "_probe")) else "full"
     assert (attributes.get(attribute) or {}).get("support") == expected
 
 

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -118,6 +119,23 @@ def test_seconds_that_are_right(seconds: int) -> None:
 def test_seconds_that_are_wrong(seconds: int) -> None:
     with pytest.raises(OptionError, match=rf"^seconds: {seconds} cannot be used; 10 to 3600 seconds would be right"):
         check_seconds(seconds)
+
+
+def test_confirmation_that_proves_nothing_is_refused(place: Place) -> None:
+    cookie = place.switch.arm(60, (*OLD, "192.0.2.8 1"))[0].cookie
+    for over in (OLD, (*NEW, *OLD)):
+        with pytest.raises(
+            SipguardError, match=r"over the connection over which it was made \(.*192\.0\.2\.7 40001\).* proves nothing"
+        ):
+            place.switch.confirm(cookie, over)
+    assert place.switch.confirm(cookie, NEW).said == f"change {cookie} is confirmed"
+
+
+def test_confirmation_that_is_too_late_is_refused(place: Place) -> None:
+    cookie = place.switch.arm(0, OLD)[0].cookie
+    with pytest.raises(SipguardError, match="its time ran out at"):
+        place.switch.confirm(cookie, NEW)
+    assert place.switch.journal.pending() is not None
 
 
 def test_damaged_state_cannot_be_confirmed(place: Place) -> None:
@@ -246,6 +264,20 @@ def test_watch_needs_none_of_its_files_any_more(place: Place) -> None:
     assert place.trusted() == {"192.0.2.1"}
 
 
+def test_watch_comes_second_to_whoever_had_the_lock(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.trust("192.0.2.1")
+    cookie = place.switch.arm(0, OLD)[0].cookie
+
+    def before_the_lock(seconds: float) -> None:
+        place.switch.rollback(cookie)
+        place.trust("192.0.2.3")
+
+    monkeypatch.setattr(time, "sleep", before_the_lock)
+    place.watch(cookie)
+    assert place.trusted() == {"192.0.2.3"}
+    assert place.said == []
+
+
 @pytest.mark.parametrize("failures", [1, 3])
 def test_watch_tries_again(place: Place, failures: int) -> None:
     place.trust("192.0.2.1")
@@ -327,7 +359,8 @@ def test_watch_of_no_change(place: Place, cookie: str) -> None:
 
 def test_a_timer_of_old_leaves_a_later_change_alone(place: Place) -> None:
     """Even when the record was lost in between."""
-    place.trust("192.0.2.1")
+    for source in ("192.0.2.5", "192.0.2.4", "192.0.2.1"):
+        place.keep(source)
     first = place.switch.arm(0.05, OLD)[0].cookie
 
     def go_on() -> None:
@@ -531,6 +564,7 @@ def test_outcomes_are_told(place: Place) -> None:
 
 _WATCH = f"""
 import sys
+import time
 from {module.__name__.rsplit(".", 1)[0]} import cli
 from {module.__name__} import Switch
 cli.Switch = lambda runner: Switch(runner, *sys.argv[2:4])

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,10 @@ def summary(found: limits.RatePolicy) -> list[tuple[object, ...]]:
 
 STANDARD = [
     ("REGISTER", "4/second", 300, "standard"),
+    ("REGISTER", "20/second", 1500, "standard"),
     ("INVITE", "2/second", 150, "standard"),
+    ("INVITE", "10/second", 750, "standard"),
     ("any", "100/second", 1000, "standard"),
-    ("SSH", "10/minute", 30, "standard"),
 ]
 OWN_SSH = {"rate": "3/min", "burst": None, "ports": ["2222"]}
 
@@ -95,8 +96,9 @@ OWN_SSH = {"rate": "3/min", "burst": None, "ports": ["2222"]}
         ({"presets": ["standard"]}, STANDARD),
         ({"limits": [limit()]}, [("REGISTER", "12/minute", 12, "limits")]),
         ({"ssh": OWN_SSH}, [("SSH", "3/minute", 5, "ssh")]),
-        ({"presets": ["standard"], "limits": [limit("bye")]}, [*STANDARD[:3], ("BYE", "12/minute", 12, "limits"), STANDARD[3]]),
-        ({"presets": ["standard"], "ssh": OWN_SSH}, [*STANDARD[:3], ("SSH", "3/minute", 5, "ssh")]),
+        ({"presets": ["standard"], "limits": [limit("bye")]}, [*STANDARD, ("BYE", "12/minute", 12, "limits")]),
+        ({"presets": ["standard"], "ssh": OWN_SSH}, [*STANDARD, ("SSH", "3/minute", 5, "ssh")]),
+        ({"presets": ["dos-filter"], "ssh": OWN_SSH}, [("any", "5/second", 30, "dos-filter"), ("SSH", "3/minute", 5, "ssh")]),
         ({"presets": ["dos-filter", "dos-filter"]}, [("any", "5/second", 30, "dos-filter"), ("SSH", "3/minute", 10, "dos-filter")]),
         (
             {"presets": ["hostfirewall"]},
@@ -108,7 +110,7 @@ OWN_SSH = {"rate": "3/min", "burst": None, "ports": ["2222"]}
         ),
         (
             {"presets": ["standard", "dos-filter"]},
-            [*STANDARD[:3], ("any", "5/second", 30, "dos-filter"), STANDARD[3], ("SSH", "3/minute", 10, "dos-filter")],
+            [*STANDARD, ("any", "5/second", 30, "dos-filter"), ("SSH", "3/minute", 10, "dos-filter")],
         ),
     ],
     ids=str,
@@ -159,7 +161,7 @@ def test_read_options_leaves_out_what_is_there_twice() -> None:
         ({"ssh": {**OWN_SSH, "ports": ["70000"]}}, "ssh.ports", "70000", "1 to 65535"),
         ({"ssh": {**OWN_SSH, "ports": []}}, "ssh.ports", [], "1 to 15 ports"),
         ({"ssh": {**OWN_SSH, "ports": ["22", "5000:5060"]}}, "ssh.ports", ["22", "5000:5060"], "on different ports"),
-        ({"ports": ["20:30"]}, "ssh.ports", ["22"], "on different ports"),
+        ({"presets": ["dos-filter"], "ports": ["20:30"]}, "ssh.ports", ["22"], "on different ports"),
         ({"never": ["sip.example.com"]}, "never", "sip.example.com", "it is a name"),
     ],
     ids=str,
@@ -169,6 +171,7 @@ def test_read_options_refuses(given: dict[str, Any], option: str, value: object,
         read(**given)
     assert (error.value.option, error.value.value) == (option, value)
     assert right in error.value.expected
+    assert read(**given, state="absent") == limits.RatePolicy((), (), "", ())
 
 
 # -- the way of a packet
@@ -316,6 +319,35 @@ def test_recent_is_asked_first_and_told_last() -> None:
         ("--rcheck" if "--rcheck" in text else "--set" if "--set" in text else "hashlimit") for text in rendered(rules)
     ]
     assert said == ["--rcheck", "hashlimit", "hashlimit", "--set"]
+
+
+@both
+@pytest.mark.parametrize("method", ["REGISTER", "any"])
+def test_networks_are_counted_behind_addresses(family: Family, method: str) -> None:
+    """Whatever way a packet takes, and in whatever order the limits are written."""
+    given = [limit(method, per="source_net"), limit(), limit("any", "1/s"), limit("any", "2/s", engine="recent")]
+    chains = assemble(policy(family, limits=given), GENERATION)["filter"]
+
+    def ways(chain: str) -> Iterator[list[str]]:
+        """The prefixes for which the tables count that a packet meets, for every way on which nothing drops it."""
+        met: list[str] = []
+        for rule in chains[chain]:
+            hashes = rule.match("hashlimit")
+            if hashes is not None:
+                name = next(option.values[0] for option in hashes.options if option.name == "--hashlimit-name")
+                met.append(name.rpartition("-")[2])
+            elif rule.target in chains and rule.goto and rule.target != STOP:
+                yield from ([*met, *further] for further in ways(rule.target))
+                if not (rule.matches or rule.header):
+                    return
+        yield met
+
+    address, network = ("32", "24") if family.version == 4 else ("128", "64")
+    found = list(ways(CHAIN_RATE))
+    assert [address, address, network] in found
+    assert all(way == sorted(way, key=lambda prefix: prefix != address) for way in found)
+    if method == "any":
+        assert {way[-1] for way in found} == {network}
 
 
 def test_ssh_counts_new_connections_on_the_interfaces_given() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import persist
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, IPV6, Family
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store, rules_file
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset import parse_save
@@ -58,7 +59,7 @@ def test_write_replaces_the_file_in_one_moment(directory: Path) -> None:
         store.write("sets", "new\n")
         assert reader.read() == "old\n"
     assert store.read("sets") == "new\n"
-    assert os.listdir(directory) == ["sets"]
+    assert sorted(os.listdir(directory)) == ["manifest", "sets"]
 
 
 def test_write_that_fails_leaves_the_old_file(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +77,7 @@ def test_write_that_fails_leaves_the_old_file(directory: Path, monkeypatch: pyte
     # What that left is cleared away by the next run, whatever it wants.
     assert store.differs("sets", "old\n") is True
     store.write("sets", "old\n")
-    assert os.listdir(directory) == ["sets"]
+    assert sorted(os.listdir(directory)) == ["manifest", "sets"]
     assert store.differs("sets", "old\n") is False
 
 
@@ -85,7 +86,7 @@ def test_write_of_none_removes_the_file_and_the_empty_directory(directory: Path)
     store.write("sets", "text\n")
     store.write("rules.v4", "text\n")
     store.write("sets", None)
-    assert os.listdir(directory) == ["rules.v4"]
+    assert sorted(os.listdir(directory)) == ["manifest", "rules.v4"]
     store.write("rules.v4", None)
     assert not directory.exists()
     assert store.differs("rules.v4", None) is False
@@ -130,7 +131,7 @@ def test_rules_text_says_who_wrote_it_and_is_none_without_rules() -> None:
     text = Store.rules_text(golden("enforce", IPV6), "nft")
     assert text is not None
     assert text.startswith("# Written by sipguard.pbx")
-    assert text.endswith(golden("enforce", IPV6))
+    assert text.endswith(golden("enforce", IPV6) + "# end\n")
     assert Store.rules_text("", "nft") is None
 
 
@@ -143,13 +144,14 @@ WHOLE = Store.rules_text(golden("enforce", IPV4), "nft") or ""
         "",
         "garbage\n",
         WHOLE[: len(WHOLE) // 2],
-        WHOLE.removesuffix("COMMIT\n"),
+        WHOLE.removesuffix("COMMIT\n# end\n"),
+        WHOLE.removesuffix("# end\n"),
         WHOLE.replace("# backend: nft\n", ""),
         WHOLE.replace("COMMIT\n", "-A INPUT -j ACCEPT\nCOMMIT\n", 1),
         WHOLE.replace("-A SIPGUARD-UA ", "-A SIPGUARD-UA word ", 1),
         "# backend: nft\n",
     ],
-    ids=["empty", "garbage", "cut", "no end", "no backend", "foreign rule", "unreadable rule", "no rules"],
+    ids=["empty", "garbage", "cut", "no commit", "no end", "no backend", "foreign rule", "unreadable rule", "no rules"],
 )
 def test_read_rules_refuses_a_damaged_file(directory: Path, text: str) -> None:
     store = Store(str(directory))
@@ -158,14 +160,94 @@ def test_read_rules_refuses_a_damaged_file(directory: Path, text: str) -> None:
         store.read_rules(IPV4)
 
 
-def test_read_refuses_bytes_that_are_no_text(directory: Path) -> None:
+def test_bytes_that_are_no_text_are_damage_and_the_next_write_repairs_it(directory: Path) -> None:
     directory.mkdir(parents=True)
     (directory / "rules.v4").write_bytes(b"\xff\xfe\n")
-    with pytest.raises(SipguardError, match=r"cannot read .*/rules\.v4"):
-        Store(str(directory)).read_rules(IPV4)
+    store = Store(str(directory))
+    with pytest.raises(SipguardError, match=r"/rules\.v4 is damaged: "):
+        store.read_rules(IPV4)
+    assert store.differs("rules.v4", WHOLE) is True
+    store.write("rules.v4", WHOLE)
+    assert store.read_rules(IPV4) is not None
 
 
 def test_read_refuses_what_is_no_file(directory: Path) -> None:
     (directory / "sets").mkdir(parents=True)
     with pytest.raises(SipguardError, match=r"cannot read .*/sets"):
         Store(str(directory)).read("sets")
+
+
+# -- which files there have to be
+
+
+def test_list_follows_what_is_written_and_removed(directory: Path) -> None:
+    store = Store(str(directory))
+    assert store.listed() == frozenset()
+    store.write("sets", "text\n")
+    store.write("rules.v4", "text\n")
+    assert store.listed() == {"sets", "rules.v4"}
+    (directory / "rules.v4").unlink()  # by somebody else
+    assert store.listed() == {"sets", "rules.v4"}
+    store.write("rules.v4", None)
+    assert store.listed() == {"sets"}
+    assert mode(directory / "manifest") == 0o600
+
+
+def test_unchanged_list_is_not_written_again(directory: Path) -> None:
+    store = Store(str(directory))
+    store.write("sets", "old\n")
+    before = (directory / "manifest").stat()
+    store.write("sets", "new\n")
+    assert (directory / "manifest").stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("damage", ["", "# half of it\nse", "\xff"])
+def test_damaged_list_is_an_error_and_the_next_write_repairs_it(directory: Path, damage: str) -> None:
+    store = Store(str(directory))
+    store.write("sets", "text\n")
+    store.write("rules.v6", "text\n")
+    (directory / "notes").write_text("the administrator's own\n")
+    (directory / "manifest").write_text(damage, encoding="latin-1")
+    with pytest.raises(SipguardError, match=r"/manifest is damaged: its end is missing"):
+        store.listed()
+    assert store.differs("sets", "text\n") is True
+    store.write("sets", "text\n")
+    assert store.listed() == {"sets", "rules.v6"}
+    assert store.differs("rules.v6", "text\n") is False
+
+
+def test_file_that_is_not_listed_is_written_again(directory: Path) -> None:
+    """A run was killed between the file and the list."""
+    directory.mkdir(parents=True)
+    (directory / "sets").write_text("text\n")
+    store = Store(str(directory))
+    assert store.differs("sets", "text\n") is True
+    store.write("sets", "text\n")
+    assert store.listed() == {"sets"}
+
+
+# -- what loads them
+
+
+@pytest.mark.parametrize(
+    ("there", "loader"),
+    [
+        ([], None),
+        (["unit"], "systemd"),
+        (["plugin"], None),
+        (["package"], None),
+        (["plugin", "package"], "netfilter-persistent"),
+    ],
+    ids=str,
+)
+def test_loader_is_what_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[str], loader: str | None
+) -> None:
+    for name, constant in (("unit", "BOOT_UNIT"), ("plugin", "BOOT_PLUGIN"), ("package", "NETFILTER_PERSISTENT")):
+        monkeypatch.setattr(persist, constant, str(tmp_path / name))
+        if name in there:
+            (tmp_path / name).touch()
+    assert persist.boot_loader() == loader
+    warning = persist.boot_warning()
+    assert (warning is None) is (loader is not None)
+    assert warning is None or "sipguard_host" in warning

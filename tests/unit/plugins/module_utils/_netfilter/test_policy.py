@@ -307,6 +307,12 @@ def test_choose_generation_starts_anew_without_rules() -> None:
     assert choose_generation({"raw": {}, "filter": {}}, ua_policy()) == 0x4000000
 
 
+@pytest.mark.parametrize(("start", "expected"), [(0xC000000, 0xC000000), (0, 0x4000000), (0x10000000, 0x4000000)])
+def test_choose_generation_begins_with_that_of_a_file_where_no_rules_are_live(start: int, expected: int) -> None:
+    assert choose_generation({}, replace(ua_policy(), start=start)) == expected
+    assert choose_generation(LIVE, replace(ua_policy(), start=start)) == 0x4000000
+
+
 def test_choose_generation_starts_anew_under_another_mask() -> None:
     live = assemble(ua_policy(), 0x8000000)
     assert choose_generation(live, ua_policy(mask=0x300)) == 0x100

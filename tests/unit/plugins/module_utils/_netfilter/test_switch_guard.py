@@ -86,12 +86,12 @@ def test_boot_identity_is_that_of_the_machine_and_of_pid_1(tmp_path: Path, monke
     ("cookie", "waiting", "armed"),
     [
         ("", None, True),
-        ("", pending(), True),
-        ("c0ffee", pending(), True),
+        ("", pending(9000), True),
+        ("c0ffee", pending(9000), True),
         ("c0ffee", None, False),
         ("c0ffee", pending(-1), False),
-        ("c0ffee", replace(pending(), boot="another"), False),
-        ("c0ffee", replace(pending(), cookie="decade"), False),
+        ("c0ffee", replace(pending(9000), boot="another"), False),
+        ("c0ffee", replace(pending(9000), cookie="decade"), False),
     ],
     ids=["no_switch", "no_switch_while_another_waits", "armed", "gone", "run_out", "restarted", "another"],
 )

@@ -20,9 +20,10 @@ def rows() -> Iterator[str]:
     for name, preset in LIMIT_PRESETS.items():
         for limit in preset.limits:
             burst = limit.get("burst", "")
-            yield f"| `{name}` | {limit['method']} | {limit['rate']} | {burst} | {limit.get('engine', 'hashlimit')} |"
+            per, engine = limit.get("per", "source"), limit.get("engine", "hashlimit")
+            yield f"| `{name}` | {limit['method']} | {per} | {limit['rate']} | {burst} | {engine} |"
         if preset.ssh is not None:
-            yield f"| `{name}` | SSH | {preset.ssh['rate']} | {preset.ssh['burst']} | hashlimit |"
+            yield f"| `{name}` | SSH |  | {preset.ssh['rate']} | {preset.ssh['burst']} | hashlimit |"
 
 
 def test_guide_has_every_limit_of_every_preset() -> None:
@@ -42,7 +43,14 @@ def test_documentation_names_every_preset() -> None:
 
 def test_standard_is_what_a_site_of_sixty_telephones_needs() -> None:
     """The arithmetic of the guide: each registers with a challenge, twice over, and a quarter more; calls once a minute."""
-    phones = 60
-    numbers = {limit["method"]: (limit["rate"], limit["burst"]) for limit in LIMIT_PRESETS[STANDARD].limits}
-    assert numbers["REGISTER"] == (f"{phones * 2 // 30}/second", phones * 2 * 2 * 5 // 4)
-    assert numbers["INVITE"] == (f"{phones * 2 // 60}/second", phones * 2 * 5 // 4)
+    numbers = {
+        (limit["method"], limit.get("per", "source")): (limit["rate"], limit["burst"])
+        for limit in LIMIT_PRESETS[STANDARD].limits
+    }
+    for per, phones in (("source", 60), ("source_net", 5 * 60)):
+        assert numbers["REGISTER", per] == (f"{phones * 2 // 30}/second", phones * 2 * 2 * 5 // 4)
+        assert numbers["INVITE", per] == (f"{phones * 2 // 60}/second", phones * 2 * 5 // 4)
+
+
+def test_standard_looks_at_sip_only() -> None:
+    assert LIMIT_PRESETS[STANDARD].ssh is None
