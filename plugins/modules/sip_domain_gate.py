@@ -163,6 +163,12 @@ rules:
   returned: always
   type: dict
   sample: {"ipv4": 211, "ipv6": 201}
+differs:
+  description: >-
+    Whether the host was not yet what the options say. The same as C(changed), for a role that asks in check mode and may not call
+    that a change.
+  returned: always
+  type: bool
 persisted:
   description: Whether the files for the next boot hold exactly what the kernel does.
   returned: always

@@ -102,6 +102,12 @@ resolved:
   returned: when a source is a name
   type: dict
   sample: {"sip.provider.example": ["198.51.100.10"]}
+differs:
+  description: >-
+    Whether the host was not yet what the options say. The same as C(changed), for a role that asks in check mode and may not call
+    that a change.
+  returned: always
+  type: bool
 persisted:
   description: Whether the file for the next boot holds exactly these sources.
   returned: always

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from .._sip.errors import SipguardError
 from . import netlink, sets
-from .backend import BACKENDS, Backend, in_use, detect, has_family, note_hiding
+from .backend import BACKENDS, Backend, detect, has_family, in_use, note_hiding
 from .names import ADMISSION_MASK, BANNED, BLOCKED, CHAIN_MAIN, FAMILIES, KNOWN, Family, is_own_chain, is_own_set
 from .persist import BOOT_SETTINGS, DIRECTORY, SETS_FILE, Store, rules_file
 from .plan import change_script

@@ -92,7 +92,15 @@ def test_parts_stand_in_the_order_of_the_page(table: str) -> None:
         "SIPGUARD-PRE-ALL",
         "SIPGUARD-PRE-ALL",
     ]
-    order = ["SIPGUARD-RATE", "SIPGUARD-RATE", "RETURN", "SIPGUARD-HOST", "CONNMARK", "SIPGUARD-JUDGE", "SIPGUARD-JUDGE"]
+    order = [
+        "SIPGUARD-RATE",
+        "SIPGUARD-RATE",
+        "RETURN",
+        "SIPGUARD-HOST",
+        "CONNMARK",
+        "SIPGUARD-JUDGE",
+        "SIPGUARD-JUDGE",
+    ]
     assert [rule.target for rule in tables[table][CHAIN_MAIN]] == order
     assert sorted(tables) == sorted(["raw", table])
 

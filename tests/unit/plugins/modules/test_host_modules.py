@@ -16,7 +16,7 @@ def test_sip_host_info_returns_what_it_documents(host: BareHost) -> None:
     result = host.run_module("sip_host_info", {})
     documented = yaml.safe_load(sip_host_info.RETURN)
     assert result.keys() - {"invocation"} == documented.keys() | {"changed"}
-    kinds = {"str": str, "list": list}
+    kinds = {"str": str, "list": list, "bool": bool}
     assert all(isinstance(result[name], kinds[part["type"]]) for name, part in documented.items())
     assert result["changed"] is False
     assert host.refused == []

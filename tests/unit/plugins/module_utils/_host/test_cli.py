@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._host import cli
+from ansible_collections.sipguard.pbx.plugins.module_utils._host import cli, repair
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.emergency import Settings
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.switch import Switch
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import Completed
@@ -19,7 +21,9 @@ from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "sipguard"))
+    found = Store(str(tmp_path / "sipguard"))
+    found.write("boot.json", Settings().render())
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +31,8 @@ def here(host: FakeHost, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command runs on the host in memory, and not under systemd."""
     monkeypatch.setattr(cli, "HostRunner", lambda: host)
     monkeypatch.setattr(cli, "Store", lambda: store)
+    for part in (cli, repair):
+        monkeypatch.setattr(part, "Switch", lambda runner: Switch(runner, f"{store.directory}-switch", store.directory))
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
 
 
@@ -101,3 +107,38 @@ def test_restore_fails_loudly(persisted: None, store: Store, capsys: pytest.Capt
     out, err = capsys.readouterr()
     assert "sipguard: ipv6 rules loaded" in out
     assert err.startswith("sipguard: ipv4 is not protected: ")
+
+
+def test_repair_says_what_it_did_and_fails_loudly(
+    persisted: None, store: Store, host: FakeHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["repair"]) == 0
+    out = capsys.readouterr().out
+    assert "sipguard: missing: ipv4: SIPGUARD-UA\n" in out
+    assert "sipguard: ipv6 rules loaded: " in out
+    assert cli.main(["repair"]) == 0
+    assert capsys.readouterr() == ("sipguard: nothing was missing\n", "")
+    store.write("rules.v4", "garbage\n")
+    host.tables["iptables"].tables.clear()
+    assert cli.main(["repair"]) == 2
+    out, err = capsys.readouterr()
+    assert "sipguard: missing: ipv4: every rule" in out
+    assert err.startswith("sipguard: ipv4 is not protected: ")
+
+
+def test_restore_of_sets_touches_no_rule(persisted: None, host: FakeHost, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["restore", "--sets"]) == 0
+    assert "sipguard: sipguard-offenders4 created\n" in capsys.readouterr().out
+    assert {"sipguard-trusted4", "sipguard-offenders6"} <= host.sets.keys()
+    assert not any("tables" in call for call in host.calls)
+
+
+@pytest.mark.parametrize(("stream", "prefix"), [("", ""), ("8:12345", "<4>")])
+def test_watch_tells_the_journal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stream: str, prefix: str
+) -> None:
+    if stream:
+        monkeypatch.setenv("JOURNAL_STREAM", stream)
+    monkeypatch.setattr(repair, "watch", lambda runner, store, log: log(repair.WARNING, "missing were some"))
+    assert cli.main(["repair", "--watch"]) == 0
+    assert capsys.readouterr().err == f"{prefix}sipguard: missing were some\n"

@@ -171,7 +171,11 @@ def test_next_run_repairs_what_somebody_changed(tmp_path: Path, edit: str) -> No
     check = installation(tmp_path).install(check=True)
     assert (check.changed, check.after) == (True, right)
     lines = check.before.splitlines()
-    assert any(line.endswith(shown) for line in lines) if shown else len(lines) < len(right.splitlines()) + ("left over" in check.before)
+    assert (
+        any(line.endswith(shown) for line in lines)
+        if shown
+        else len(lines) < len(right.splitlines()) + ("left over" in check.before)
+    )
     assert installation(tmp_path).install(check=False) == check
     assert installation(tmp_path).install(check=True).changed is False
     assert sorted(

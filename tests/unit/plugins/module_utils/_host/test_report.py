@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._host import report
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.emergency import Settings
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.restore import restore
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import trust
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES
@@ -24,7 +25,9 @@ from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "sipguard"))
+    found = Store(str(tmp_path / "sipguard"))
+    found.write("boot.json", Settings().render())
+    return found
 
 
 @pytest.fixture
@@ -89,7 +92,10 @@ def test_status_sorts_signatures_by_what_they_stopped(protected: FakeHost, store
 
 DAMAGES = {
     "hook gone": ("*filter\n-D INPUT -j SIPGUARD\nCOMMIT\n", "edited by somebody, or damaged"),
-    "hook behind an accept": ("*filter\n-I INPUT -j ACCEPT\nCOMMIT\n", "edited by somebody, or damaged"),
+    "hook behind an accept": (
+        "*filter\n-I INPUT -j ACCEPT\nCOMMIT\n",
+        "not first in INPUT of table filter: -A INPUT -j ACCEPT stands there",
+    ),
     "chain emptied": ("*filter\n:SIPGUARD-JUDGE - [0:0]\nCOMMIT\n", "edited by somebody, or damaged"),
     "rule added": ("*filter\n-I SIPGUARD -j ACCEPT\nCOMMIT\n", "edited by somebody, or damaged"),
     "accepted before it is judged": (

@@ -208,7 +208,7 @@ def test_converge_warns_where_nothing_loads_the_files(
 ) -> None:
     monkeypatch.setattr(persist, "BOOT_UNIT", "/nonexistent/sipguard-restore.service")
     warnings = run(host, store, **given).warnings
-    assert [("install sipguard-restore.service" in warning) for warning in warnings] == [True] * warned
+    assert [("nothing on this host loads /etc/sipguard" in warning) for warning in warnings] == [True] * warned
 
 
 def test_every_script_is_tried_before_any_is_loaded(host: FakeHost, store: Store) -> None:
@@ -549,6 +549,7 @@ def test_result_has_the_common_parts(host: FakeHost, store: Store) -> None:
     outcome = run(host, store)
     assert outcome.result() == {
         "changed": True,
+        "differs": True,
         "diff": {"before": outcome.before, "after": outcome.after},
         "rules": outcome.rules,
         "persisted": True,
