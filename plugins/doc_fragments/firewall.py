@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import re
-
 
 class ModuleDocFragment:
     """Documentation of module_utils/_netfilter/options.py."""
@@ -29,19 +27,6 @@ options:
     type: str
     choices: [enforce, observe]
     default: enforce
-  ports:
-    description:
-      - Destination ports to look at, each a port (V(5060)) or a range (V(5060:5061)).
-      - The payload of TLS is encrypted. What the rules search for can only be found on ports with plain SIP.
-    type: list
-    elements: str
-    default: ["5060:5061"]
-  protocols:
-    description: Transports to look at.
-    type: list
-    elements: str
-    choices: [udp, tcp]
-    default: [udp, tcp]
   families:
     description:
       - Address families that get these rules. A family left out has none of them afterwards.
@@ -50,11 +35,6 @@ options:
     elements: str
     choices: [ipv4, ipv6]
     default: [ipv4, ipv6]
-  interfaces:
-    description: Network interfaces to look at, such as V(eth0) or V(wg+). Empty means all.
-    type: list
-    elements: str
-    default: []
   action:
     description: What happens to a packet that is to be stopped. V(reject) tells a scanner that somebody is there.
     type: str
@@ -122,5 +102,25 @@ attributes:
     support: full
     platforms: debian, linux
 """
-    # The same for a module that all traffic meets: without the options that select some of it.
-    ALL_TRAFFIC = re.sub(r"(?m)^  (?:ports|protocols|interfaces):\n(?:    .*\n)+", "", DOCUMENTATION)
+    # What selects the traffic, for all modules but those that all traffic meets.
+    SELECTION = r"""
+options:
+  ports:
+    description:
+      - Destination ports to look at, each a port (V(5060)) or a range (V(5060:5061)).
+      - The payload of TLS is encrypted. What the rules search for can only be found on ports with plain SIP.
+    type: list
+    elements: str
+    default: ["5060:5061"]
+  protocols:
+    description: Transports to look at.
+    type: list
+    elements: str
+    choices: [udp, tcp]
+    default: [udp, tcp]
+  interfaces:
+    description: Network interfaces to look at, such as V(eth0) or V(wg+). Empty means all.
+    type: list
+    elements: str
+    default: []
+"""

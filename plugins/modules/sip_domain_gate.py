@@ -28,6 +28,7 @@ description:
   - Begin with O(mode=observe), and look at who would have been stopped.
 extends_documentation_fragment:
   - sipguard.pbx.firewall
+  - sipguard.pbx.firewall.selection
 options:
   domains:
     description:

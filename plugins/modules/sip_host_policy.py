@@ -26,7 +26,7 @@ description:
     What it lets in goes on to the gate, the signatures and the rules of other programs. It opens nothing that another firewall has
     closed. It also holds for trusted sources (M(sipguard.pbx.sip_trust)). The limits of M(sipguard.pbx.sip_ratelimit) come before it.
 extends_documentation_fragment:
-  - sipguard.pbx.firewall.all_traffic
+  - sipguard.pbx.firewall
 options:
   services:
     description:

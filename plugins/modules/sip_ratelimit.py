@@ -26,6 +26,7 @@ description:
     sources.
 extends_documentation_fragment:
   - sipguard.pbx.firewall
+  - sipguard.pbx.firewall.selection
 options:
   presets:
     description:

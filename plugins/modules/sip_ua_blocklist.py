@@ -26,6 +26,7 @@ description:
   - Trusted sources (M(sipguard.pbx.sip_trust)) are never looked at.
 extends_documentation_fragment:
   - sipguard.pbx.firewall
+  - sipguard.pbx.firewall.selection
 options:
   presets:
     description:

@@ -98,10 +98,8 @@ def _load(runner: Runner, store: Store, family: Family) -> str | None:
 
 
 def _converge(engine: Engine, target: Policy, verb: str) -> str:
-    snapshot = engine.snapshot()
-    targets = {other: snapshot.policy(other, "filter") for other in engine.families}
-    targets[target.family] = target
-    outcome = engine.converge(targets, snapshot, persist=False, check=False)
+    engine.families = (target.family,)  # whatever became of the other one
+    outcome = engine.converge({target.family: target}, engine.snapshot(), persist=False, check=False)
     name = target.family.name
     return f"{name} rules {verb if outcome.changed else 'unchanged'}: {outcome.rules[name]}"
 

@@ -90,19 +90,27 @@ def test_status_sorts_signatures_by_what_they_stopped(protected: FakeHost, store
     assert "prefix none" not in text
 
 
+DAMAGED = "edited by somebody, or damaged"
 DAMAGES = {
-    "hook gone": ("*filter\n-D INPUT -j SIPGUARD\nCOMMIT\n", "edited by somebody, or damaged"),
+    "hook gone": ("*filter\n-D INPUT -j SIPGUARD\nCOMMIT\n", f"{DAMAGED}: the hook in INPUT of table filter"),
     "hook behind an accept": (
         "*filter\n-I INPUT -j ACCEPT\nCOMMIT\n",
-        "not first in INPUT of table filter: -A INPUT -j ACCEPT stands there",
+        "not first in INPUT of table filter: -A INPUT -j ACCEPT stands there; the next run puts it right",
     ),
-    "chain emptied": ("*filter\n:SIPGUARD-JUDGE - [0:0]\nCOMMIT\n", "edited by somebody, or damaged"),
-    "rule added": ("*filter\n-I SIPGUARD -j ACCEPT\nCOMMIT\n", "edited by somebody, or damaged"),
+    "hook in two places": (
+        "*filter\n-A INPUT -j SIPGUARD\nCOMMIT\n",
+        "not first in INPUT of table filter: -A INPUT -j SIPGUARD stands there; the next run puts it right",
+    ),
+    "chain emptied": (
+        "*filter\n:SIPGUARD-JUDGE - [0:0]\nCOMMIT\n",
+        f"{DAMAGED}: chains of table raw, chains of table filter",
+    ),
+    "rule added": ("*filter\n-I SIPGUARD -j ACCEPT\nCOMMIT\n", f"{DAMAGED}: chains of table filter"),
     "accepted before it is judged": (
         "*filter\n-I SIPGUARD-UA -s 192.0.2.7/32 -j ACCEPT\nCOMMIT\n",
-        "edited by somebody, or damaged",
+        f"{DAMAGED}: chains of table filter",
     ),
-    "rule that cannot be read": ("*filter\n-A SIPGUARD-UA word\nCOMMIT\n", "edited by somebody, or damaged"),
+    "rule that cannot be read": ("*filter\n-A SIPGUARD-UA word\nCOMMIT\n", f"{DAMAGED}: chains of table filter"),
     "signature removed": ("*filter\n:SIPGUARD-UA-HEADER - [0:0]\nCOMMIT\n", "not as at the next boot"),
     "everything flushed": ("", "unprotected"),
 }
@@ -233,3 +241,18 @@ def test_why_does_not_read_sets_that_are_empty(host: FakeHost) -> None:
     host.sets = {"sipguard-trusted4": ("hash:net family inet maxelem 1024", {})}
     report.why(host, ipaddress.ip_address("192.0.2.7"))
     assert host.calls == ["ipset list -terse"]
+
+
+@pytest.mark.parametrize("loader", ["systemd", "netfilter-persistent", None])
+@pytest.mark.parametrize("running", [True, False])
+def test_status_says_what_loads_and_repairs_the_rules(
+    protected: FakeHost, store: Store, monkeypatch: pytest.MonkeyPatch, loader: str | None, running: bool
+) -> None:
+    monkeypatch.setattr(report, "boot_loader", lambda: loader)
+    monkeypatch.setattr(report.os.path, "isdir", lambda path: path == "/run/systemd/system")
+    protected.commands.add("systemctl")
+    protected.interfere = lambda argv, stdin: Completed(3 * (not running), "", "") if "is-active" in argv else None
+    found, text, status = report.status(protected, store)
+    assert (status, found["boot"], found["repair"]) == (0, loader or "", running)
+    assert f"at boot: {f'loaded by {loader}' if loader else 'NOTHING loads the rules'}" in text
+    assert ("put back by sipguard-repair.service" in text) is running

@@ -276,8 +276,7 @@ def test_sets_that_saved_rules_name_are_made(
         "-A INPUT -m set --match-set f2b-sshd src -j DROP\n-A INPUT -m set --match-set sipguard-of-others src -j DROP\n"
     )
     monkeypatch.setattr(module, "_SAVED", (str(saved), str(tmp_path / "none")))
-    done, errors = create_sets(host, store)
-    assert errors == []
+    assert create_sets(host, store)[1] == []
     names = {
         f"sipguard-{name}" for name in ("trusted4", "trusted6", "offenders4", "offenders6", "banned4", "observed4")
     }
@@ -290,8 +289,7 @@ def test_sets_that_saved_rules_name_are_made(
 
 def test_damaged_trusted_sources_do_not_cost_the_sets(host: FakeHost, store: Store) -> None:
     store.write("sets", "add sipguard-trusted4 nonsense\n# end\n")
-    done, errors = create_sets(host, store)
-    assert len(errors) == 1
+    assert len(create_sets(host, store)[1]) == 1
     assert {"sipguard-trusted4", "sipguard-offenders6"} <= host.sets.keys()
 
 

@@ -334,7 +334,7 @@ def test_networks_are_counted_behind_addresses(family: Family, method: str) -> N
         for rule in chains[chain]:
             hashes = rule.match("hashlimit")
             if hashes is not None:
-                name = next(option.values[0] for option in hashes.options if option.name == "--hashlimit-name")
+                (name,) = [option.values[0] for option in hashes.options if option.name == "--hashlimit-name"]
                 met.append(name.rpartition("-")[2])
             elif rule.target in chains and rule.goto and rule.target != STOP:
                 yield from ([*met, *further] for further in ways(rule.target))
