@@ -66,7 +66,9 @@ options:
     elements: str
     default: ["5060:5061"]
   ssh_ports:
-    description: The ports of SSH, which stay open. An empty list stands for the default.
+    description:
+      - The ports of SSH, which stay open.
+      - An empty list, which is what a run over another connection knows, stands for those of the run before.
     type: list
     elements: str
     default: ["22"]
@@ -133,6 +135,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._host.emergency import ON_BOOT_FAILURE, Settings
 from ..module_utils._host.install import PERSISTENCE, Installation, Setup
+from ..module_utils._netfilter.persist import Store
 from ..module_utils._netfilter.runner import HostRunner
 from ..module_utils._sip.errors import SipguardError
 
@@ -160,8 +163,9 @@ def main() -> None:
         elif options["part"] == "command":
             report = installation.install_command(module.check_mode)
         else:
+            ssh_ports = options["ssh_ports"] or Settings.known(Store()).ssh_ports
             settings = Settings.read_options(
-                options["on_boot_failure"], options["ports"], options["ssh_ports"], options["host_policy"]
+                options["on_boot_failure"], options["ports"], ssh_ports, options["host_policy"]
             )
             setup = Setup(options["persistence"], options["repair"], settings)
             report = installation.install(setup, module.check_mode)

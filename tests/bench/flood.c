@@ -6,10 +6,12 @@
  * Guesses passwords: REGISTER over UDP and IPv4 at a steady rate from many addresses, and for each challenge that
  * comes back a second REGISTER with a wrong answer to it. What is sent in all depends on the rate alone.
  *
- *   flood SOURCE COUNT DESTINATION DOMAIN RATE SECONDS
- *     SOURCE, COUNT  the first address and how many follow it; all of them must be local here
- *     DOMAIN         what the Request-URI, From and To name
- *     RATE           packets a second
+ *   flood NETWORK BLOCKS FIRST COUNT DESTINATION DOMAIN RATE SECONDS
+ *     NETWORK, BLOCKS  where the sources are, so many blocks of 256 addresses, all of them local here; source by source
+ *                      takes the next block, and after the last one the next address of the first
+ *     FIRST, COUNT     the first source and how many there are
+ *     DOMAIN           what the Request-URI, From and To name
+ *     RATE             packets a second
  *
  * Output: SENT CHALLENGES, the packets sent and the challenges that came back.
  */
@@ -29,7 +31,7 @@
 #define BUFFER (4 << 20)
 
 static const char *domain;
-static uint32_t first, count;
+static uint32_t network, blocks, first, count;
 static struct sockaddr_in pbx = { .sin_family = AF_INET };
 static int fd;
 
@@ -71,7 +73,8 @@ static void send_from(uint32_t address, char *data, size_t length)
 /* Request `number`, again with an answer to the challenge where there is one: all else follows from the number. */
 static void send_register(uint32_t number, const char *answer)
 {
-	uint32_t address = first + number % count, user = 200 + number % 800;
+	uint32_t place = first + number % count, user = 200 + number % 800;
+	uint32_t address = network + place % blocks * 256 + 1 + place / blocks;
 	struct in_addr source = { htonl(address) };
 	char text[SIZE], host[INET_ADDRSTRLEN];
 	int length;
@@ -146,15 +149,17 @@ int main(int argc, char **argv)
 	double start, passed, rate, seconds;
 	struct in_addr source;
 
-	if (argc != 7 || inet_pton(AF_INET, argv[1], &source) != 1 || inet_pton(AF_INET, argv[3], &pbx.sin_addr) != 1)
+	if (argc != 9 || inet_pton(AF_INET, argv[1], &source) != 1 || inet_pton(AF_INET, argv[5], &pbx.sin_addr) != 1)
 		return 2;
-	first = ntohl(source.s_addr);
-	count = atoi(argv[2]);
-	domain = argv[4];
-	rate = atof(argv[5]);
-	seconds = atof(argv[6]);
+	network = ntohl(source.s_addr);
+	blocks = atoi(argv[2]);
+	first = atoi(argv[3]);
+	count = atoi(argv[4]);
+	domain = argv[6];
+	rate = atof(argv[7]);
+	seconds = atof(argv[8]);
 	pbx.sin_port = htons(5060);
-	if (!count || rate <= 0 || seconds <= 0)
+	if (!blocks || !count || rate <= 0 || seconds <= 0)
 		return 2;
 	fd = socket(AF_INET, SOCK_DGRAM, 0);
 	if (fd < 0)

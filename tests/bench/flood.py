@@ -119,7 +119,7 @@ def completed(screen: str) -> int:
 
 def _run(place: Site, pbx: Pbx, attack: Attack, program: str, seconds: int) -> Sample:
     calls = CALLS * seconds
-    first = pbx.newcomers(attack.sources) if attack.sources else ""
+    first = pbx.newcomers(attack.sources)
     watched = ["asterisk.service", *(["fail2ban.service"] if pbx.protection == FAIL2BAN else [])]
     pbx.count()
     before = [pbx.processor_seconds(service) for service in watched]
@@ -129,7 +129,7 @@ def _run(place: Site, pbx: Pbx, attack: Attack, program: str, seconds: int) -> S
         sent = 0
         if attack.sources:
             domain = SIP_DOMAIN if attack.informed else pbx.address
-            sent, dummy = place.strangers.flood(program, first, attack.sources, pbx, domain, RATE, seconds)
+            sent = place.strangers.flood(program, first, attack.sources, pbx, domain, RATE, seconds)
         else:
             time.sleep(seconds)
         passed = time.monotonic() - started

@@ -33,6 +33,7 @@ __all__ = [
     "Site",
     "Strangers",
     "site",
+    "spread",
 ]
 
 PROJECT = "bench"
@@ -40,9 +41,9 @@ PROJECT = "bench"
 UNPROTECTED, PUBLISHED, FAIL2BAN, OURS = PROTECTIONS = ("nothing", "published rules", "fail2ban", "ours")
 _IMAGES = {"16": "debian11-asterisk16", "22": "sid-asterisk22"}
 
-# Behind the attacker and behind the callers, each a network of RFC 2544; the PBXs have a route to both.
-ATTACKERS = "198.18.0.0/16"
-CALLERS = "198.19.0.0/16"
+# Behind the attacker and behind the callers; the PBXs have a route to both.
+ATTACKERS = "100.64.0.0/10"
+CALLERS = "198.18.0.0/15"
 
 _READY = "asterisk -rx 'core waitfullybooted' | grep -q 'fully booted' && ss -Hlnu 'sport = :5060' | grep -q ."
 _READY_SECONDS = 60
@@ -68,6 +69,17 @@ def _lab(*argv: str) -> str:
     if done.returncode:
         raise LabError(f"lab {' '.join(argv)} failed")
     return done.stdout
+
+
+def blocks(network: str) -> int:
+    """How many blocks of 256 addresses ``network`` has."""
+    return ipaddress.ip_network(network).num_addresses // 256
+
+
+def spread(network: str, number: int) -> str:
+    """An address of ``network``. The next number is in the next block, so that no two of few are neighbours; as flood.c does it."""
+    block, host = number % blocks(network), number // blocks(network) % 254
+    return str(ipaddress.ip_network(network)[256 * block + 1 + host])
 
 
 class _Host:
@@ -112,20 +124,16 @@ class Pbx(_Host):
         super().__init__(f"{protection.split()[0]}{version}", image)
         _output(["taskset", "-cp", str(processor), self.pid])  # services started from now on inherit it
         self.run_on_network("unshare", "-m", "sh", "-c", _STEER.format(mask=1 << processor))
-        self._next = int(ipaddress.ip_network(ATTACKERS)[1])
+        self._attackers = 0
 
     def route(self, network: str, via: str) -> None:
         """``network`` is behind ``via``."""
         self.run_on_network("ip", "route", "replace", network, "via", via)
 
-    def newcomers(self, count: int) -> str:
-        """The first of ``count`` attackers' addresses from which nobody has spoken to this PBX."""
-        first = ipaddress.ip_address(self._next)
-        self._next += count
-        assert ipaddress.ip_address(self._next - 1) in ipaddress.ip_network(ATTACKERS), (
-            "fewer rounds, or a larger network"
-        )
-        return str(first)
+    def newcomers(self, count: int) -> int:
+        """The first of ``count`` attackers who have not yet spoken to this PBX."""
+        first, self._attackers = self._attackers, self._attackers + count
+        return first
 
     def fresh(self) -> None:
         """A newly started Asterisk with empty logs, and a fail2ban that remembers nothing; nothing has reached it yet."""
@@ -172,20 +180,17 @@ class Strangers:
             # every address of it is the host's own
             host.run_on_network("ip", "route", "replace", "local", network, "dev", "lo")
 
-    def flood(
-        self, program: str, first: str, count: int, pbx: Pbx, domain: str, rate: int, seconds: int
-    ) -> tuple[int, int]:
-        """(packets sent, of these answers to a challenge) of flood.c at ``rate`` packets a second."""
-        argv = [program, first, str(count), pbx.address, domain, str(rate), str(seconds)]
+    def flood(self, program: str, first: int, count: int, pbx: Pbx, domain: str, rate: int, seconds: int) -> int:
+        """The packets that flood.c has sent at ``rate`` a second."""
+        sources = [str(ipaddress.ip_network(ATTACKERS)[0]), str(blocks(ATTACKERS)), str(first), str(count)]
+        argv = [program, *sources, pbx.address, domain, str(rate), str(seconds)]
         out = _output([*self._pin, "nice", "-n", "5", *self.attacker.network_argv(*argv)])
-        sent, answers = map(int, out.split())
-        return sent, answers
+        return int(out.split()[0])
 
     def start_calls(self, pbx: Pbx, calls: int, rate: int) -> subprocess.Popen[str]:
         """Phones begin to register and call, ``rate`` a second, each from an address that nobody has used yet; sipp's last
         screen is on standard output."""
-        network = ipaddress.ip_network(CALLERS)
-        addresses = [str(network[1 + (self._phones + number) % (network.num_addresses - 2)]) for number in range(calls)]
+        addresses = [spread(CALLERS, self._phones + number) for number in range(calls)]
         self._phones += calls
         self.caller.run("sh", "-c", "cat > /tmp/phones", stdin="\n".join(["SEQUENTIAL", *addresses, ""]))
         user = "1002"

@@ -54,12 +54,14 @@ class LabHost:
 
     def rules(self) -> str:
         """All rules of both families, counters and empty tables aside: iptables never takes a table away again."""
-        saved = self.run("sh", "-c", "iptables-save; echo ===; ip6tables-save")
-        lines = [re.sub(r"\[\d+:\d+\]", "", line) for line in saved.splitlines() if not line.startswith("#")]
-        tables = re.split(r"^(?=\*|===)", "\n".join(lines) + "\n", flags=re.MULTILINE)
-        kept = [table for table in tables if re.search(r"^-|^:\S+ -|^===", table, re.MULTILINE)]
-        four, six = " ".join(kept).split("===")
-        return "".join(sorted(four.split(" "))) + "===" + "".join(sorted(six.split(" ")))
+        families = []
+        for command in ("iptables-save", "ip6tables-save"):
+            lines = [
+                re.sub(r"\[\d+:\d+\]", "", line) for line in self.run(command).splitlines() if not line.startswith("#")
+            ]
+            tables = re.split(r"^(?=\*)", "\n".join(lines) + "\n", flags=re.MULTILINE)
+            families.append("".join(sorted(table for table in tables if re.search(r"^-|^:\S+ -", table, re.MULTILINE))))
+        return "===\n".join(families)
 
     def state(self) -> tuple[str, str, str]:
         """Rules, sets, and the files for the next boot."""

@@ -130,15 +130,13 @@ class Machine:
 
     def install(self, *names: str) -> None:
         """Install Debian packages, configured without a question. The host has no network: they come by way of this machine."""
-        folder = _packages(self.run("cat", "/var/lib/dpkg/status"), self._suite(), names)
+        known = self.run("cat", "/var/lib/dpkg/status"), self.run("cat", "/etc/apt/sources.list")
+        folder = _packages(self.image, *known, names)
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for path in sorted(folder.glob("*.deb")):
                 tar.add(path, path.name)
         self.run("sh", "-c", _INSTALL, stdin=buffer.getvalue())
-
-    def _suite(self) -> str:
-        return {"debian11": "bullseye", "debian12": "bookworm", "sid": "sid"}[self.image.split("-")[0]]
 
 
 # Nothing is started on the way (the policy is that of invoke-rc.d(8)).
@@ -152,6 +150,7 @@ chmod 755 /usr/sbin/policy-rc.d
 DEBIAN_FRONTEND=noninteractive dpkg -i ./*.deb
 rm -r /usr/sbin/policy-rc.d /var/tmp/debs
 """
+_KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _OURS = "ansible_collections/sipguard/pbx"
 
 
@@ -160,20 +159,20 @@ def _without_bytecode(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in entry.name else entry
 
 
-def _packages(status: str, suite: str, names: Sequence[str]) -> Path:
-    """A folder with what apt would install of a suite beside what a dpkg status file lists; downloaded once."""
+def _packages(image: str, status: str, sources: str, names: Sequence[str]) -> Path:
+    """A folder with what apt would install on a host of that image, from the sources it was made from; downloaded once."""
     installed = sorted(re.findall(r"^Package: (\S+)$", status, re.MULTILINE))
-    known = CACHE / "lab" / "packages" / f"{suite}-{'-'.join(names)}-{len(installed)}"
+    known = CACHE / "lab" / "packages" / f"{image}-{'-'.join(names)}-{len(installed)}"
     if known.is_dir():
         return known
-    root = CACHE / "lab" / "apt" / suite
+    root = CACHE / "lab" / "apt" / image
     for folder in ("lists/partial", "archives/partial"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     archives = known.with_name(known.name + ".new")
     (archives / "partial").mkdir(parents=True, exist_ok=True)
     (root / "status").write_text(status, encoding="utf-8")
-    key = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (root / "list").write_text(f"deb [signed-by={key}] http://deb.debian.org/debian {suite} main\n", encoding="utf-8")
+    signed = re.sub(r"^deb (\[.*?\] )?", f"deb [signed-by={_KEYS}] ", sources, flags=re.MULTILINE)
+    (root / "list").write_text(signed, encoding="utf-8")
     options = {
         "Dir::State": root,
         "Dir::State::Lists": root / "lists",

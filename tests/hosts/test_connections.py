@@ -66,6 +66,7 @@ def play(tmp_path: Path) -> Callable[..., str]:
                 "ANSIBLE_COLLECTIONS_PATH": str(CACHE),
                 "ANSIBLE_HOME": str(tmp_path / "ansible"),
                 "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_PIPELINING": "1",
             },
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -97,6 +98,7 @@ def test_container(play: Callable[..., str], fleet: list[LabHost], podman_plugin
         "ansible_connection": podman_plugin,
         "ansible_host": host.info["container"],
         "ansible_podman_executable": str(engine),
+        "ansible_user": "root",  # so that nobody has to become root
         "ansible_python_interpreter": "/usr/bin/python3",
     }
     assert "Confirm over a new one" in play(**reach)

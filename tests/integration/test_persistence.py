@@ -218,7 +218,7 @@ def test_sets_are_there_before_saved_rules_name_them(whole: Lab) -> None:
 # -- the module
 
 
-MODES = [
+MODES: list[dict[str, Any]] = [
     {},
     {"repair": False},
     {"persistence": "none"},
@@ -276,6 +276,12 @@ def test_settings_are_for_root_only_and_say_what_was_asked_for(nft_lab: Lab) -> 
         "ports": ["5070"],
         "ssh_ports": ["22"],
     }
+
+
+def test_ports_of_ssh_that_nobody_knows_are_those_of_the_run_before(nft_lab: Lab) -> None:
+    install(nft_lab, ssh_ports=["2222"])
+    assert not install(nft_lab, ssh_ports=[])["changed"]
+    assert json.loads(nft_lab.pbx.run("cat", f"{FILES}/boot.json"))["ssh_ports"] == ["2222"]
 
 
 def test_absent_takes_the_files_of_the_next_boot_along_and_leaves_the_rules(nft_lab: Lab) -> None:

@@ -37,7 +37,7 @@ class Settings:
     def read_options(
         cls, on_boot_failure: str, ports: Sequence[str], ssh_ports: Sequence[str], host_policy: bool
     ) -> Settings:
-        """From a module's options. Raises OptionError."""
+        """From a module's options; without ``ssh_ports`` their default. Raises OptionError."""
         for name, entries in (("ports", ports), ("ssh_ports", ssh_ports)):
             for entry in entries:
                 parse_port(entry, name)
@@ -45,11 +45,18 @@ class Settings:
             raise OptionError(
                 "ports", list(ports), "at least one entry is needed; leave the option out for its default"
             )
-        # Over a connection that is not SSH nobody knows its ports.
         return cls(on_boot_failure, tuple(map(str, ports)), tuple(map(str, ssh_ports)) or cls.ssh_ports, host_policy)
 
     def render(self) -> str:
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def known(cls, store: Store) -> Settings:
+        """From the file as far as it is there and whole, else the defaults."""
+        try:
+            return cls.read(store)
+        except SipguardError:
+            return cls()
 
     @classmethod
     def read(cls, store: Store) -> Settings:

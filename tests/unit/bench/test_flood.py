@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from dataclasses import replace
 
 import pytest
 
-from tests.bench import flood, flood_rules
+from tests.bench import flood, flood_hosts, flood_rules
 from tests.bench.flood import CALM, Attack, Sample
 
 # The end of what sipp 3.6.1 leaves on its standard output; the screen before it is of the middle of the run.
@@ -76,6 +77,15 @@ def test_published_rules_keep_the_sites_own_services_to_the_site(port: str) -> N
     accepting = [rule for rule in rules if f"--dport {port} " in rule and rule.endswith("ACCEPT")]
     assert accepting
     assert all("-s 192.0.2.0/28" in rule for rule in accepting)
+
+
+def test_sources_are_nobodys_neighbours_and_never_the_same() -> None:
+    network = ipaddress.ip_network(flood_hosts.ATTACKERS)
+    found = [ipaddress.ip_address(flood_hosts.spread(flood_hosts.ATTACKERS, number)) for number in range(40000)]
+    assert [str(address) for address in (*found[:2], found[16384])] == ["100.64.0.1", "100.64.1.1", "100.64.0.2"]
+    assert len(set(found)) == len(found)
+    assert all(address in network for address in found)
+    assert len({int(address) // 256 for address in found[7000:12000]}) == 5000
 
 
 def test_figures_pool_calls_and_compare_within_a_round() -> None:

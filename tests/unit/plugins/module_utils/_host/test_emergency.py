@@ -68,7 +68,13 @@ def test_bad_option_is_named(ports: list[str], ssh_ports: list[str], option: str
     assert (error.value.option, error.value.value) == (option, value)
 
 
-def test_ports_of_ssh_that_nobody_knows_are_the_usual_one() -> None:
+def test_known_settings_are_those_of_the_file_or_the_defaults(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    assert Settings.known(store) == Settings()
+    store.write("boot.json", SETTINGS[1].render())
+    assert Settings.known(store) == SETTINGS[1]
+    store.write("boot.json", "{")
+    assert Settings.known(store) == Settings()
     assert Settings.read_options("close", ["5060"], [], True).ssh_ports == ("22",)
 
 

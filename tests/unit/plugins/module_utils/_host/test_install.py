@@ -331,7 +331,7 @@ def test_plugin_restores_and_never_saves_or_flushes(tmp_path: Path, plugin: str,
     assert (said.read_text() if said.exists() else "") == (wanted if action.endswith(("start", "load")) else "")
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[Path], object], str, bool]] = {
     "no package": (lambda root: None, "the package 'netfilter-persistent' is not installed", False),
     "ufw": (lambda root: at(root, "/usr/sbin/ufw").touch(), "ufw is installed", True),
     "masked": (

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(module.time, "monotonic", found.monotonic)
+    monkeypatch.setattr(time, "monotonic", found.monotonic)
     monkeypatch.setattr(module, "Fingerprint", lambda: found)
     return found
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -249,7 +250,7 @@ def test_status_says_what_loads_and_repairs_the_rules(
     protected: FakeHost, store: Store, monkeypatch: pytest.MonkeyPatch, loader: str | None, running: bool
 ) -> None:
     monkeypatch.setattr(report, "boot_loader", lambda: loader)
-    monkeypatch.setattr(report.os.path, "isdir", lambda path: path == "/run/systemd/system")
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == "/run/systemd/system")
     protected.commands.add("systemctl")
     protected.interfere = lambda argv, stdin: Completed(3 * (not running), "", "") if "is-active" in argv else None
     found, text, status = report.status(protected, store)
