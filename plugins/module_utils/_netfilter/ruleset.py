@@ -82,8 +82,9 @@ class Ruleset:
 
 
 def _is_harmless(line: str) -> bool:
+    """Whether a rule before our hook lets nothing past us: what is dropped there (fail2ban's ipset actions) need not be judged."""
     target = line.rsplit(" -j ", 1)[-1]
-    return target.startswith(HARMLESS_BEFORE_HOOK)
+    return target.startswith(HARMLESS_BEFORE_HOOK) or target.split(" ")[0] in ("DROP", "REJECT")
 
 
 def parse_save(text: str, known: Mapping[str, Rule] | None = None) -> Ruleset:

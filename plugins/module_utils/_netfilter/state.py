@@ -39,7 +39,8 @@ _SLACK = 2  # s by which the remaining time of a member may differ and still be 
 # Filled by somebody else while the host runs.
 _FILLED_FROM_OUTSIDE = (BANNED, BLOCKED, KNOWN)
 _FILES = (*(rules_file(family) for family in FAMILIES), SETS_FILE)
-# Ports and choices for a boot that fails change with the rules, but are no part of what a host does now.
+# Ports and choices for a boot that fails change with the rules, but are no part of what a host does now, and belong to what is
+# installed: they are put back, and never taken away.
 _KEPT_FILES = (*_FILES, BOOT_SETTINGS)
 
 
@@ -510,6 +511,8 @@ def put_files(wanted: State, directory: str = DIRECTORY) -> tuple[list[str], lis
         live = _read_files(directory)
         for name in _KEPT_FILES:
             text = wanted.files.get(name)
+            if text is None and name not in _FILES:
+                continue
             if live.get(name) == text and not store.differs(name, text):
                 continue
             if text is not None and _is_garbage(text):
