@@ -265,8 +265,10 @@ class State:
         return cls(
             _rules(host.check_output("iptables-save")),
             _rules(host.check_output("ip6tables-save")),
-            # initval is a random number that newer versions show
-            re.sub(r" initval \w+", "", host.check_output("ipset save -sorted")),
+            # initval is a random number that newer versions show; the time that a member has left runs down
+            re.sub(
+                r" initval \w+|(?<=\d) timeout \d+$", "", host.check_output("ipset save -sorted"), flags=re.MULTILINE
+            ),
             host.check_output(_FILES),
         )
 

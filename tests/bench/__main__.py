@@ -20,9 +20,9 @@ from tests.integration.harness.netns import remove_stale
 
 sys.path.insert(0, str(collection_path()))
 
-from . import flood, packets, runs
+from . import flood, harden, packets, runs
 
-PARTS = ("packet", "run", "flood")
+PARTS = ("packet", "run", "harden", "flood")
 
 parser = argparse.ArgumentParser(
     prog="python -m tests.bench",
@@ -47,6 +47,13 @@ def _run(backend: str, repeats: int, rules: int) -> Any:
     timed = runs.measure(backend, repeats, rules)
     print(f"\nTime of a run, as Ansible sees its tasks, {backend}, median of {repeats}\n")
     print(runs.table(timed), flush=True)
+    return asdict(timed)
+
+
+def _harden(repeats: int) -> Any:
+    timed = harden.measure(repeats)
+    print(f"\nTime of the main job over SSH, median of {repeats}\n")
+    print(harden.table(timed), flush=True)
     return asdict(timed)
 
 
@@ -78,6 +85,8 @@ def main() -> None:
             kept[f"packets_{backend}"] = _packet(backend, rounds)
         if "run" in parts:
             kept[f"runs_{backend}"] = _run(backend, repeats, rules)
+    if "harden" in parts:
+        kept["harden"] = _harden(3)
     if "flood" in parts:
         kept["floods"] = _flood(turns)
     if wanted.json:

@@ -96,6 +96,12 @@ COMMIT
         ("-A INPUT -i lo -j ACCEPT\n-A INPUT -j SIPGUARD\n", [2], False),
         ("-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd\n-A INPUT -j SIPGUARD\n", [2], True),
         ("-A INPUT -p tcp -j fail2ban-ssh\n-A INPUT -j f2b-x\n-A INPUT -j SIPGUARD\n", [3], True),
+        (
+            "-A INPUT -m set --match-set f2b-sshd src -j REJECT --reject-with icmp-port-unreachable\n-A INPUT -j SIPGUARD\n",
+            [2],
+            True,
+        ),
+        ("-A INPUT -s 203.0.113.5/32 -j DROP\n-A INPUT -j SIPGUARD\n", [2], True),
         ("-A INPUT -j f2b-x\n-A INPUT -j ACCEPT\n-A INPUT -j SIPGUARD\n", [3], False),
         ("-A INPUT -j SIPGUARD\n-A INPUT -j SIPGUARD\n", [1, 2], False),
         ("-A INPUT -j SIPGUARD\n-A INPUT -j ACCEPT\n-A INPUT -j SIPGUARD\n", [1, 3], False),
