@@ -33,6 +33,8 @@ __all__ = [
 PHONES = {"1001": "pT4v-Zq81-mWx6-Hn30", "1002": "Gd72-rKc9-Ls05-vBy1"}
 
 _ANSWER_SECONDS = 4
+_SILENCE_SECONDS = 3  # who only wants to know whether somebody is there does not wait longer
+_STRANGERS = ("knock", "options")
 
 # a local port for each sipp, so that those that run at the same time on one host do not meet
 _ports = itertools.count(20000)
@@ -80,13 +82,14 @@ def svmap(lab: Lab, source: str, pbx: str, family: int) -> Outcome:
 def sipsak(lab: Lab, source: str, pbx: str) -> Outcome:
     """Ask the PBX with sipsak over TCP and IPv4 (it knows no IPv6), as it comes (User-Agent sipsak)."""
     uri = f"sip:100@{Way('tcp', 4).address(lab, pbx)}"
-    dummy, text = _execute(lab, source, ["sipsak", "-v", "-v", "-E", "tcp", "-s", uri], _ANSWER_SECONDS)
+    dummy, text = _execute(lab, source, ["sipsak", "-v", "-v", "-E", "tcp", "-s", uri], _SILENCE_SECONDS)
     return Outcome(re.search(r"^SIP/2\.0 [2-6]\d\d ", text, re.MULTILINE) is not None, text)
 
 
 def scenario(lab: Lab, source: str, pbx: str, way: Way, name: str, user: str, **keys: str) -> Outcome:
     """Run lab/scenarios/NAME.xml with sipp from ``source`` once; ``keys`` are the scenario's own (ua, called ...)."""
-    return _sipp(lab, source, pbx, way, name, user, keys, ["-m", "1", "-timeout", str(_ANSWER_SECONDS)])
+    seconds = _SILENCE_SECONDS if name in _STRANGERS else _ANSWER_SECONDS
+    return _sipp(lab, source, pbx, way, name, user, keys, ["-m", "1", "-timeout", str(seconds)])
 
 
 def flood(lab: Lab, source: str, pbx: str, way: Way, requests: int, rate: int, user_agent: str) -> Outcome:
@@ -127,8 +130,8 @@ def ssh_banner(lab: Lab, source: str, pbx: str, way: Way) -> Outcome:
     program = (
         "import socket, sys; print(socket.create_connection((sys.argv[1], 22), float(sys.argv[2])).recv(64).decode())"
     )
-    argv = ["python3", "-c", program, way.address(lab, pbx), str(_ANSWER_SECONDS)]
-    status, text = _execute(lab, source, argv, 2 * _ANSWER_SECONDS)
+    argv = ["python3", "-c", program, way.address(lab, pbx), str(_SILENCE_SECONDS)]
+    status, text = _execute(lab, source, argv, 2 * _SILENCE_SECONDS)
     return Outcome(status == 0 and text.startswith("SSH-"), text)
 
 

@@ -15,7 +15,7 @@ from lab.traffic import Outcome, Way
 CALL = Row("somebody", "does something", Way("udp", 4), lambda lab, pbx: Outcome(True, ""))
 SCAN = replace(CALL, attack=True)
 SSH = replace(SCAN, logged=False)
-FLOOD = replace(SCAN, requests=1000)
+FLOOD = replace(SCAN, requests=600)
 WORKED, FAILED = Seen(True, -1, ""), Seen(False, -1, "refused")
 
 
@@ -36,9 +36,9 @@ def heard(answered: bool, received: int) -> Seen:
         (SSH, WORKED, FAILED, True),
         (SSH, WORKED, WORKED, False),
         (SSH, FAILED, FAILED, False),
-        (FLOOD, heard(True, 1000), heard(True, 307), True),
-        (FLOOD, heard(True, 1000), heard(True, 999), False),
-        (FLOOD, heard(True, 1000), heard(True, 0), False),
+        (FLOOD, heard(True, 600), heard(True, 307), True),
+        (FLOOD, heard(True, 600), heard(True, 599), False),
+        (FLOOD, heard(True, 600), heard(True, 0), False),
         (FLOOD, heard(True, 307), heard(True, 307), False),
     ],
 )
