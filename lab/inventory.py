@@ -33,7 +33,6 @@ def build(lab: Lab) -> dict[str, object]:
         "pbx_trunks": [lab.ipv4(34), lab.ipv6(34)],
         "pbx_sip_domains": [SIP_DOMAIN],
         "pbx_sip_ports": ["5060:5061"],
-        "pbx_tls_ports": ["5061"],
         "pbx_rtp_ports": ["10000:20000"],
     }
     return {
