@@ -133,10 +133,10 @@ class Neighbourhood:
     def trusted(self, family: int) -> str:
         return self._trusted[family]
 
-    def stranger(self, family: int) -> str:
-        """An address of this machine that the host has not heard of yet."""
+    def stranger(self, family: int, number: int = 0) -> str:
+        """An address of this machine, by default one that the host has not heard of yet; a ``number`` is its last part."""
         target = self._targets[family]
-        address = target[: target.rindex(":" if family == 6 else ".") + 1] + str(next(self._numbers))
+        address = target[: target.rindex(":" if family == 6 else ".") + 1] + str(number or next(self._numbers))
         # nodad: usable at once. preferred_lft 0: nobody but who binds to it comes from it.
         options = ["preferred_lft", "0", *(["nodad"] if family == 6 else [])]
         _ip("address", "replace", f"{address}/{128 if family == 6 else 32}", "dev", self._bridge, *options)
@@ -162,6 +162,18 @@ class Neighbourhood:
             except TimeoutError:
                 return False
         raise AssertionError(f"somebody listens on port {port}")
+
+    def connects(self, source: str, port: int = 5060) -> bool:
+        """Whether a TCP connection from this address comes about; when it does not, nothing comes back."""
+        family = 6 if ":" in source else 4
+        with socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_STREAM) as made:
+            made.settimeout(SILENCE)
+            made.bind((source, 0))
+            try:
+                made.connect((self._targets[family], port))
+            except TimeoutError:
+                return False
+            return True
 
     def close(self) -> None:
         """End the conversations, and let the host forget what it has learned: the next test comes from the same addresses.
@@ -242,10 +254,12 @@ def eventually() -> Callable[[Callable[[], bool]], bool]:
     return wait
 
 
-# Files of the system with what would change if they did; the container engine writes three of them at each start.
+# Files of the system with what would change if they did; the container engine writes three of them at each start, and one only
+# notes what was loaded the last time.
 _FILES = (
     r"find /etc /usr /var/lib/systemd $(ls -d /var/lib/sipguard 2>/dev/null) -xdev"
     r" ! -path '*/__pycache__*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf"
+    r" ! -path /var/lib/sipguard/lists/.loaded"
     r" \( -type f -printf '%p %m %u %g %s %T@\n' -o -printf '%p %y %m %u %g %l\n' \) | sort"
 )
 _OURS = re.compile(r"^:SIPGUARD|^-A SIPGUARD| -j SIPGUARD(-PRE)?$|^(create|add) sipguard-")

@@ -92,6 +92,10 @@ netfilter_persistent:
   description: Whether Debian's package netfilter-persistent is installed.
   returned: always
   type: bool
+boot_loader:
+  description: What loads sipguard's files at boot, V(systemd) or V(netfilter-persistent); empty when nothing does.
+  returned: always
+  type: str
 persistence_conflicts:
   description: Why it must not be installed, one sentence each.
   returned: always

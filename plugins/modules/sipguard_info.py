@@ -17,7 +17,7 @@ description:
   - A host without iptables or ipset is one on which nothing is managed.
 options:
   addresses:
-    description: Addresses to look up in the sets.
+    description: Addresses of which to find out what stops them, as C(sipguard why) does.
     type: list
     elements: str
     default: []
@@ -91,25 +91,39 @@ sets:
   type: dict
   sample: {"sipguard-offenders4": 3}
 addresses:
-  description: Each of O(addresses) with C(stopped), whether packets of it are dropped by a set, and C(found), the sets it is in.
+  description:
+    - >-
+      Each of O(addresses) with C(stopped), whether something stops it altogether, and C(found), the sets it is in, each with its
+      C(entry) and the C(seconds_left) (0 for ever).
+    - >-
+      C(findings) is everything that concerns it, in the order in which a packet meets it, each with C(what), C(stops) and a C(text)
+      for people. C(what) is one of V(trusted), V(learned), V(banned), V(blocked), V(watched), V(listed), V(exception), V(limit),
+      V(host), V(judged), V(observed), V(foreign) and V(problem).
   returned: always
   type: dict
   sample:
-    192.0.2.7:
-      address: 192.0.2.7
-      stopped: false
+    203.0.113.66:
+      address: 203.0.113.66
+      stopped: true
       found:
-        sipguard-trusted: {set: sipguard-trusted4, entry: 192.0.2.0/24, seconds_left: 0}
+        sipguard-banned: {set: sipguard-banned4, entry: 203.0.113.66, seconds_left: 86100, reason: password guessing}
+      findings:
+        - what: banned
+          stops: true
+          text: "banned, 23 h 55 min left, reason 'password guessing': all its packets are dropped (sipguard-banned4)"
+          set: sipguard-banned4
+          entry: 203.0.113.66
+          seconds_left: 86100
+          reason: password guessing
 """
-
-import ipaddress
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._host import report
+from ..module_utils._host.why import Scene, parse_address
 from ..module_utils._netfilter.persist import Store
 from ..module_utils._netfilter.runner import runner_for
-from ..module_utils._sip.errors import OptionError, SipguardError
+from ..module_utils._sip.errors import SipguardError
 
 
 def main() -> None:
@@ -118,24 +132,15 @@ def main() -> None:
         argument_spec=dict(addresses=dict(type="list", elements="str", default=[])), supports_check_mode=True
     )
     try:
-        addresses = {entry: _address(entry) for entry in module.params["addresses"]}
+        addresses = {entry: parse_address(entry) for entry in module.params["addresses"]}
         runner = runner_for(check=True)  # while nothing is installed, nothing is managed
         found = report.status(runner, Store())[0]
-        why = {entry: report.why(runner, address)[0] for entry, address in addresses.items()}
+        scene = Scene(runner) if addresses else None
+        why = {entry: scene.explain(address)[0] for entry, address in addresses.items()} if scene else {}
     except SipguardError as error:
         module.fail_json(msg=str(error))
     names = ("protected", "observing", "backend", "families", "sets")
     module.exit_json(changed=False, addresses=why, **{name: found[name] for name in names})
-
-
-def _address(text: str) -> report.Address:
-    try:
-        address = ipaddress.ip_address(text)
-        if "%" in text:
-            raise ValueError("the kernel's sets know no zones")
-    except ValueError:
-        raise OptionError("addresses", text, "an address (192.0.2.7, 2001:db8::7) would be right") from None
-    return address
 
 
 if __name__ == "__main__":

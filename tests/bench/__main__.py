@@ -20,9 +20,9 @@ from tests.integration.harness.netns import remove_stale
 
 sys.path.insert(0, str(collection_path()))
 
-from . import flood, harden, packets, runs
+from . import blocklist, flood, harden, packets, runs
 
-PARTS = ("packet", "run", "harden", "flood")
+PARTS = ("packet", "run", "blocklist", "harden", "flood")
 
 parser = argparse.ArgumentParser(
     prog="python -m tests.bench",
@@ -48,6 +48,13 @@ def _run(backend: str, repeats: int, rules: int) -> Any:
     print(f"\nTime of a run, as Ansible sees its tasks, {backend}, median of {repeats}\n")
     print(runs.table(timed), flush=True)
     return asdict(timed)
+
+
+def _blocklist(backends: list[str], rounds: int, repeats: int) -> Any:
+    found = blocklist.measure(backends, rounds, repeats)
+    print(f"\nBlocklists: medians of {repeats} runs, {rounds} rounds of {packets.BATCH} packets\n")
+    print(blocklist.table(found), flush=True)
+    return asdict(found)
 
 
 def _harden(repeats: int) -> Any:
@@ -85,6 +92,8 @@ def main() -> None:
             kept[f"packets_{backend}"] = _packet(backend, rounds)
         if "run" in parts:
             kept[f"runs_{backend}"] = _run(backend, repeats, rules)
+    if "blocklist" in parts:
+        kept["blocklist"] = _blocklist(wanted.backend or ["nft", "legacy"], rounds, repeats)
     if "harden" in parts:
         kept["harden"] = _harden(3)
     if "flood" in parts:

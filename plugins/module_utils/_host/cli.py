@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import json
 import os
 import pathlib
@@ -22,13 +21,15 @@ from .._netfilter.lock import exclusive
 from .._netfilter.persist import Store
 from .._netfilter.runner import HostRunner
 from .._sip.errors import SipguardError
-from . import repair, report, restore
+from . import repair, report, restore, verbs
+from .feeds import refresh as feed_refresh
+from .feeds import status as feed_status
 from .switch import READY, Switch, check_seconds, connections, when
-from .unban import unban
 
 __all__ = ["main"]
 
 EXIT_OK, EXIT_NO, EXIT_ERROR = 0, 1, 2
+_PATIENCE = 120  # s, for another refresh
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,15 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser(
         "status", help="what is protected, what was stopped; exit status 1 when the protection is not whole"
     )
-    why = commands.add_parser(
-        "why", help="whether and why packets of an address are stopped; exit status 1 when they are"
-    )
-    why.add_argument("address", help="an IPv4 or IPv6 address")
-    unban = commands.add_parser(
-        "unban", help="take addresses out of the learned offenders, the bans and what was observed"
-    )
-    unban.add_argument("addresses", nargs="+", metavar="address", help="an IPv4 or IPv6 address")
-    unban.add_argument("--learned", action="store_true", help="only what sipguard learned by itself; bans stay")
+    verbs.add_parsers(commands)
     restoring = commands.add_parser("restore", help="load sets and rules from /etc/sipguard, as at boot")
     restoring.add_argument("--sets", action="store_true", help="only make the sets that saved rules name")
     repairing = commands.add_parser("repair", help="put back what another program has flushed")
@@ -64,7 +57,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     watch = commands.add_parser("watch", help="wait for a confirmation, else go back; started by the switch itself")
     watch.add_argument("cookie")
-    for command in (status, why, unban, confirm, rollback, pending):
+    feeds = commands.add_parser("feeds", help="lists that this host fetches by itself")
+    feed_commands = feeds.add_subparsers(dest="feed_command", required=True)
+    refreshing = feed_commands.add_parser(
+        "refresh", help="fetch them and load the blocklists; exit status 1 when one has failed"
+    )
+    refreshing.add_argument("names", nargs="*", metavar="name", help="a feed (default: all)")
+    refreshing.add_argument("--due", action="store_true", help="only those whose time has come, as the timer does")
+    refreshing.add_argument(
+        "--accept-change", action="store_true", help="also what shrinks or grows by more than max_change"
+    )
+    freshness = feed_commands.add_parser(
+        "status", help="how fresh every list is; exit status 1 when one has failed, or is out of date"
+    )
+    for command in (status, confirm, rollback, pending, refreshing, freshness):
         command.add_argument("--json", action="store_true", help="for programs")
     return parser
 
@@ -80,12 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _repair(runner, store, options.watch)
         if options.command == "watch":
             return _watch(Switch(runner), options.cookie)
-        if options.command == "why":
-            found, text, status = report.why(runner, _address(options.address))
-        elif options.command == "unban":
-            found, text, status = unban(
-                runner, [_address(address) for address in options.addresses], learned_only=options.learned
-            )
+        if options.command in verbs.VERBS:
+            found, text, status = verbs.run(runner, options)
+        elif options.command == "feeds" and options.feed_command == "refresh":
+            return _refresh(runner, options)
+        elif options.command == "feeds":
+            found, text, status = feed_status.status(runner)
         elif options.command in ("confirm", "rollback", "pending"):
             found, text, status = _switch(Switch(runner), options)
         else:
@@ -95,16 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_ERROR
     _show(found, text, options.json)
     return status
-
-
-def _address(text: str) -> report.Address:
-    try:
-        address = ipaddress.ip_address(text)
-        if "%" in text:
-            raise ValueError("the kernel's sets know no zones")
-    except ValueError:
-        raise SipguardError(f"{text!r} is not an address; 192.0.2.7 or 2001:db8::7 would be right") from None
-    return address
 
 
 def _show(found: dict[str, Any], text: str, as_json: bool) -> None:
@@ -171,6 +167,26 @@ def _repair(runner: HostRunner, store: Store, watching: bool) -> int:
     result = repair.repair(runner, store)
     missing = [f"missing: {part}" for part in result.missing]
     return _tell(missing + result.done or ["nothing was missing"], result.errors)
+
+
+def _refresh(runner: HostRunner, options: argparse.Namespace) -> int:
+    wait = 0 if options.due else _PATIENCE
+    done = feed_refresh.refresh(runner, options.names, options.due, options.accept_change, wait=wait)
+    if options.json:
+        _show(done.result(), "", True)
+        return EXIT_OK if done.ok and (options.due or not done.busy) else EXIT_NO
+    if done.busy:
+        said = "another refresh is at work"
+        return _tell([f"{said}; nothing to do"], []) if options.due else _tell([], [said])
+    # The timer comes by often; what it has not even asked for is not worth a line in the journal.
+    results = [each for each in done.results if each.outcome != feed_refresh.NOT_DUE or not options.due or each.changed]
+    failed = [each for each in results if each.outcome == feed_refresh.FAILED]
+    lines = [f"{each.name}: {each.outcome}: {each.said}" for each in results if each not in failed]
+    lines += [f"{name}: {count} members" for name, count in done.loaded.members.items() if done.loaded.changed]
+    if not lines and not done.results:
+        lines = ["this host has no feeds"]
+    _tell(lines, [*(f"{each.name}: failed: {each.said}" for each in failed), *done.errors])
+    return EXIT_OK if done.ok else EXIT_NO
 
 
 def _tell(done: Sequence[str], errors: Sequence[str]) -> int:

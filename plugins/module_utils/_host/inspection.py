@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from .._netfilter import netlink
 from .._netfilter.backend import has_family
 from .._netfilter.names import FAMILIES
-from .._netfilter.persist import NETFILTER_PERSISTENT
+from .._netfilter.persist import NETFILTER_PERSISTENT, boot_loader
 from .._netfilter.runner import NO_RIGHTS, Runner
+from .ssh import ssh_connections, ssh_peers
 
 __all__ = [
     "Inspection",
-    "SshConnection",
     "inspect",
     "parse_os_release",
     "persistence_conflicts",
-    "ssh_connections",
-    "ssh_peers",
     "unsupported",
 ]
 
@@ -50,6 +48,7 @@ class Inspection:
     ssh_peers: list[str]
     ssh_ports: list[str]
     netfilter_persistent: bool
+    boot_loader: str
     persistence_conflicts: list[str]
     problems: list[str]
 
@@ -72,6 +71,7 @@ def inspect(runner: Runner) -> Inspection:
         ssh_peers(),
         list(dict.fromkeys(str(connection.server_port) for connection in ssh_connections())),
         os.path.exists(NETFILTER_PERSISTENT),
+        boot_loader() or "",
         persistence_conflicts(),
         problems,
     )
@@ -125,35 +125,6 @@ def _kernel_problems() -> list[str]:
 def _may_change_netfilter() -> bool:
     status = parse_os_release(_read("/proc/self/status").replace(":\t", "="))
     return bool(int(status.get("CapEff", "0"), 16) >> _CAP_NET_ADMIN & 1)
-
-
-@dataclass(frozen=True)
-class SshConnection:
-    """One SSH connection as the host sees it: the client's address and port, and the port it came to."""
-
-    client: str
-    client_port: int
-    server_port: int
-
-
-def ssh_connections() -> list[SshConnection]:
-    """The SSH connections over which this process was started: sudo drops the variable, so its parents are asked as well."""
-    found: dict[SshConnection, None] = {}
-    pid = os.getpid()
-    while pid > 1:
-        environment = dict(entry.split("=", 1) for entry in _read(f"/proc/{pid}/environ").split("\0") if "=" in entry)
-        words = environment.get("SSH_CONNECTION", "").split(" ")  # client, its port, server, its port (ssh(1))
-        if len(words) == 4 and words[1].isdigit() and words[3].isdigit():
-            found[SshConnection(words[0].split("%")[0], int(words[1]), int(words[3]))] = None
-        # The second field, the command's name, may hold blanks and brackets; the parent stands two behind its end.
-        fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        pid = int(fields[1]) if len(fields) > 1 else 0
-    return list(found)
-
-
-def ssh_peers() -> list[str]:
-    """The addresses at the other ends of ``ssh_connections``."""
-    return list(dict.fromkeys(connection.client for connection in ssh_connections()))
 
 
 def _read(path: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import os
 import pathlib
 import re
 import shutil
@@ -33,6 +34,8 @@ from .._netfilter.switch_guard import STATE_DIRECTORY, read_pending
 from .._sip.errors import OptionError, SipguardError
 from . import cli as _command  # what the command imports is what gets installed
 from .emergency import Settings
+from .feeds import settings as _feeds
+from .feeds import units as _feed_units
 from .inspection import persistence_conflicts
 from .switch import COMMAND
 
@@ -206,11 +209,16 @@ class Report:
 
 
 _RUNNING, _STOPPED = "sipguard-repair.service (running)", "sipguard-repair.service (stopped)"
+_TIMER_RUNNING, _TIMER_STOPPED = "sipguard-feeds.timer (running)", "sipguard-feeds.timer (stopped)"
 # What a host gathers while it runs.
 _DATA = [
     f"{DIRECTORY}/{prefix}{name}{suffix}" for name in (*FILES, MANIFEST) for prefix, suffix in (("", ""), (".", ".new"))
 ]
+for _path in map(pathlib.PurePath, (_feeds.FEEDS, _feeds.KEYS)):
+    _DATA += [str(_path), str(_path.with_name(f".{_path.name}.new"))]
 _DATA.append(STATE_DIRECTORY)
+# Units of the feeds, in the order in which they are stopped: their text depends on the feeds there are.
+_FEED_UNITS = (_feed_units.TIMER, _feed_units.SERVICE)
 
 
 def _settings_line(text: str) -> str:
@@ -347,6 +355,46 @@ class Installation:
                 raise SipguardError(f"cannot install sipguard on this host: {error}") from error
         return self._report(before, after)
 
+    def install_feeds(self, wanted: Mapping[str, str], check: bool) -> Report:
+        """Make the units of the feeds what is wanted (path -> text), with the timer running; without any they go.
+
+        Raises SipguardError.
+        """
+        link, timer = self._at(_feed_units.WANTED), self._at(_feed_units.TIMER)
+        before = []
+        for path in _FEED_UNITS:
+            file = self._at(path)
+            if file.exists():
+                before.append(path if file.read_bytes() == wanted.get(path, "").encode() else f"{path} (outdated)")
+        if link.is_symlink():
+            before.append(_feed_units.WANTED)
+        if timer.exists() and self._is_booted():
+            before.append(_TIMER_RUNNING if self._is_running(_feed_units.TIMER) else _TIMER_STOPPED)
+        after = [*(path for path in _FEED_UNITS if path in wanted), *([_feed_units.WANTED] if wanted else [])]
+        after += [_TIMER_RUNNING] if wanted and self._is_booted() else []
+        if before != after and not check:
+            if not wanted:
+                self._stop(list(_FEED_UNITS))
+            try:
+                self._write({path: (text, 0o644) for path, text in wanted.items()})
+                if wanted and not link.is_symlink():
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    self._link(link, _feed_units.TIMER)
+                self._unlink([] if wanted else [_feed_units.WANTED, *_FEED_UNITS])
+            except OSError as error:
+                raise SipguardError(f"cannot install the units of the feeds: {error}") from error
+            self._systemctl("daemon-reload")
+            if wanted:
+                self._systemctl("restart", pathlib.PurePath(_feed_units.TIMER).name)
+            else:
+                self._forget_failures()
+        return self._report(before, after)
+
+    def _forget_failures(self) -> None:
+        """A unit that is gone would stay among those that have failed."""
+        if self._is_booted():
+            self._run("reset-failed", pathlib.PurePath(_feed_units.SERVICE).name)
+
     def _install_code(self) -> None:
         if not self._library_is_right():
             self._install_library()
@@ -370,13 +418,14 @@ class Installation:
                     f"the change {pending.cookie} of the rules waits to be confirmed, and without sipguard nobody could take it back: "
                     "'sipguard confirm' or 'sipguard rollback' first"
                 )
-        before = self._listing() + [path for path in _DATA if self._at(path).exists()]
+        units = [path for path in (*_FEED_UNITS, _feed_units.WANTED) if os.path.lexists(self._at(path))]
+        before = self._listing() + units + [path for path in _DATA if self._at(path).exists()]
         if before and not check:
             # They stay "active" otherwise, as units without a file. Stopping them changes no rule.
-            self._stop(list(_ENABLED))
+            self._stop([*(path for path in _FEED_UNITS if path in units), *_ENABLED])
             try:
                 with self._alone():
-                    self._unlink([*_ENABLED.values(), *_EVERY_FILE, LIBRARY, *_DATA])
+                    self._unlink([*_ENABLED.values(), *_EVERY_FILE, *units, LIBRARY, *_DATA])
                 for tree in self._trees():
                     shutil.rmtree(tree)
                 with contextlib.suppress(OSError):  # somebody else's file may be left in it
@@ -384,6 +433,8 @@ class Installation:
             except OSError as error:
                 raise SipguardError(f"cannot remove sipguard from this host: {error}") from error
             self._systemctl("daemon-reload")
+            if units:
+                self._forget_failures()
         return self._report(before, [])
 
     def _require_netfilter_persistent(self, check: bool) -> None:

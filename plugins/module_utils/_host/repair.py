@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .._netfilter import trust
+from .._netfilter import blocklist, trust
 from .._netfilter.backend import Fingerprint
 from .._netfilter.engine import DEFAULT_LOCK_TIMEOUT, Engine
+from .._netfilter.lists import Lists
 from .._netfilter.lock import exclusive
 from .._netfilter.names import FAMILIES, TRUSTED, Family
 from .._netfilter.persist import Store, rules_file
@@ -84,6 +85,8 @@ def _missing(runner: Runner, store: Store) -> Iterator[str]:
             yield f"{family.name}: {part}"
         if family in lost and not live.hiding and not policy_of(family, live).members:
             yield f"{family.name}: every rule, and the file to load them from"
+    if blocklist.missing(snapshot.headers, Lists().directory):
+        yield "the blocked sources"
     try:
         members = trust.read_file(store) or {}
     except SipguardError:

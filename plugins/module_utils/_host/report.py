@@ -1,18 +1,17 @@
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ``sipguard status`` and ``sipguard why`` find out; nothing here changes anything."""
+"""What ``sipguard status`` finds out; nothing here changes anything."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-from typing import Any, Union
+from typing import Any
 
 from .._netfilter import sets
 from .._netfilter.engine import Engine
-from .._netfilter.names import BANNED, BLOCKED, FAMILIES, OBSERVED, OFFENDERS, TRUSTED, Family
+from .._netfilter.names import FAMILIES, OBSERVED, Family
 from .._netfilter.persist import Store, boot_loader
 from .._netfilter.policy import Member
 from .._netfilter.rule import parse_rule
@@ -21,12 +20,9 @@ from .._netfilter.runner import Runner, output
 from .._sip.errors import SipguardError
 from .restore import damage, policy_of
 
-__all__ = ["status", "why"]
-
-Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+__all__ = ["status"]
 
 _COUNTED = re.compile(r"\[(\d+):\d+\] (-A .*)")
-_SETS = (TRUSTED, OFFENDERS, OBSERVED, BANNED, BLOCKED)
 _TOP = 5
 PROTECTED, OBSERVING, UNPROTECTED = "protected", "observing", "unprotected"
 UNMANAGED = "not managed"  # left out of "families", or nothing was ever set up
@@ -156,40 +152,3 @@ def _status_text(report: dict[str, Any]) -> str:
     flushed = "put back by sipguard-repair.service" if report["repair"] else "not put back"
     lines.append(f"  at boot: {boot}; rules that another program flushes: {flushed}")
     return "\n".join(lines)
-
-
-def why(runner: Runner, address: Address) -> tuple[dict[str, Any], str, int]:
-    """Findings, the same as text, and the exit status: 0 when nothing stops the address, 1 when something does."""
-    family = next(family for family in FAMILIES if family.version == address.version)
-    headers = sets.read_headers(runner)
-    found: dict[str, dict[str, Any]] = {}
-    for base in _SETS:
-        name = base + family.suffix
-        if name not in headers or not headers[name].entries:
-            continue
-        for member, left in sets.read_members(runner, name).items():
-            if address in ipaddress.ip_network(member):
-                found[base] = {"set": name, "entry": member, "seconds_left": left}
-                break
-    stopped = TRUSTED not in found and any(base in found for base in (OFFENDERS, BANNED, BLOCKED))
-    report = {"address": str(address), "stopped": stopped, "found": found}
-    return report, _why_text(report, found), 1 if stopped else 0
-
-
-_MEANING = {
-    TRUSTED: "trusted as {entry}: never judged, limited or dropped",
-    OFFENDERS: "learned as an offender, {seconds_left} s left: SIP packets are dropped",
-    OBSERVED: "seen in observe mode: what it sent would have been stopped",
-    BANNED: "banned, {seconds_left} s left: all its packets are dropped",
-    BLOCKED: "on a blocklist as {entry}: all its packets are dropped",
-}
-
-
-def _why_text(report: dict[str, Any], found: dict[str, dict[str, Any]]) -> str:
-    head = f"{report['address']}: {'STOPPED' if report['stopped'] else 'not stopped'}"
-    lines = [f"  {_MEANING[base].format(**entry)} ({entry['set']})" for base, entry in found.items()]
-    if TRUSTED in found and len(found) > 1:
-        lines.append("  trust comes first, so the other entries stop nothing")
-    if not lines:
-        lines.append("  in none of sipguard's sets; each new conversation is judged by what it sends")
-    return "\n".join([head, *lines])

@@ -10,14 +10,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .._netfilter import sets, trust
+from .._netfilter import blocklist, sets, trust
+from .._netfilter.backend import has_family
 from .._netfilter.engine import Engine, Snapshot
+from .._netfilter.lists import Lists
 from .._netfilter.names import FAMILIES, Family
 from .._netfilter.persist import BOOT_SETTINGS, FILES, MANIFEST, SETS_FILE, Store, boot_loader, rules_file
 from .._netfilter.policy import Policy, assemble, generations, read_policy
 from .._netfilter.ruleset import HOOKS, Ruleset
 from .._netfilter.runner import Runner
 from .._sip.errors import SipguardError
+from . import bans, exceptions, protected
 from .emergency import Settings, closed
 
 __all__ = ["create_sets", "damage", "live_rules", "policy_of", "restore"]
@@ -61,9 +64,32 @@ def restore(runner: Runner, store: Store, doubts: Sequence[str] = ()) -> tuple[l
             if settings.on_boot_failure == "close":
                 problem += _close(runner, store, settings, family)
             errors.append(problem)
+    _load_lists(runner, done, errors)
+    try:
+        done += bans.restore_bans(runner)
+    except SipguardError as error:
+        errors.append(f"the bans are not loaded: {error}")
     if not done and not errors:
         done.append("nothing to load: /etc/sipguard holds no rules")
     return done, errors
+
+
+def _load_lists(runner: Runner, done: list[str], errors: list[str]) -> None:
+    """Fill the sets of blocked sources from the lists of this host; they come last, because what trusts and what drops has to be there."""
+    kept = Lists()
+    try:
+        lists, damaged = exceptions.read_lists()
+        errors += damaged
+        if not lists:
+            return
+        shields = protected.find_at_boot(runner, blocklist.remembered(kept.directory))
+        shields += [each.shield() for each in exceptions.Exceptions().read().values()]
+        families = [family for family in FAMILIES if has_family(family)]
+        loaded = blocklist.fill(runner, lists, shields, families, directory=kept.directory, check=False)
+        count = sum(loaded.members.values())
+        done.append(f"blocked sources {'loaded' if loaded.changed else 'unchanged'}: {count} of {len(lists)} lists")
+    except SipguardError as error:
+        errors.append(f"the blocklists are not loaded: {error}")
 
 
 def _settings(store: Store, errors: list[str]) -> tuple[Settings, frozenset[str]]:

@@ -26,8 +26,8 @@ from .._netfilter.runner import CommandError, Runner
 from .._netfilter.state import State, bring_back, capture, differences, put_files
 from .._netfilter.switch_guard import STATE_DIRECTORY, Pending, boot_identity, now, read_pending
 from .._sip.errors import OptionError, SipguardError
-from .inspection import ssh_connections
 from .journal import Journal, Outcome, Record, Saved
+from .ssh import ssh_connections
 
 __all__ = [
     "COMMAND",

@@ -1,41 +1,143 @@
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Taking addresses out of the sets that name single ones for a time: learned offenders, bans, what was observed."""
+"""Letting an address in again: out of what was learned and observed, out of the bans, and past the blocklists."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import ipaddress
+import time
+from collections.abc import Iterable, Sequence
 
-from .._netfilter import sets
-from .._netfilter.names import BANNED, OBSERVED, OFFENDERS
+from .._netfilter import blocklist, sets
+from .._netfilter.engine import DEFAULT_LOCK_TIMEOUT, Engine
+from .._netfilter.names import FAMILIES, OBSERVED, OFFENDERS
 from .._netfilter.runner import Runner
-from . import report
+from .._netfilter.switch_guard import STATE_DIRECTORY
+from .._sip.addresses import Network
+from . import bans
+from .exceptions import Address, Exceptions, Exempt, read_lists, reload
 
-__all__ = ["unban"]
+__all__ = ["forget", "unban"]
 
 _LEARNED = (OFFENDERS, OBSERVED)
-_ALL = (OFFENDERS, BANNED, OBSERVED)
 
 
 def unban(
-    runner: Runner, addresses: Sequence[report.Address], *, learned_only: bool = False
-) -> tuple[dict[str, Any], str, int]:
-    """Take the addresses out; findings by address, the same as text, and the exit status: 0, also for one that was in no set.
+    runner: Runner,
+    networks: Sequence[Network],
+    *,
+    learned_only: bool = False,
+    seconds: int = 0,
+    reason: str = "",
+    persist: bool = True,
+    check: bool = False,
+    directory: str = STATE_DIRECTORY,
+    backend: str = "auto",
+    lock_timeout: int = DEFAULT_LOCK_TIMEOUT,
+) -> bans.Done:
+    """Take addresses, or networks as they were banned, out of everything that stops them.
 
-    ``learned_only`` leaves the bans, which somebody has set on purpose. Trust and blocklists stay as they are in either case.
-    Raises SipguardError with ipset's own words.
+    An address that a named list has gets an exception, for ``seconds`` (0: for ever), so that no refresh brings the block back.
+    ``learned_only`` leaves bans and lists, which somebody has set on purpose. Trust stays as it is in either case. Raises
+    bans.Refusal, with nothing changed, for an address in a banned network, and SipguardError.
     """
-    findings: dict[str, Any] = {}
-    texts = []
+    naming: dict[str, list[str]] = {}  # lists that name any address of a network
+    if learned_only:
+        done = bans.Done(removed={sets.member_text(network): [] for network in networks})
+        _forget_learned(runner, networks, done, check=check)
+    else:
+        # What cannot be read is an error before anything has changed.
+        exempt = Exceptions(directory).read()
+        lists, errors = read_lists(directory)
+        addresses = [network.network_address for network in networks if network.prefixlen == network.max_prefixlen]
+        listed = [address for address in addresses if blocklist.find(lists, address.version, int(address))]
+        done = bans.lift(runner, networks, persist=persist, check=check, directory=directory)
+        done.warnings += errors
+        _forget_learned(runner, networks, done, check=check)
+        if listed:
+            changed = _except(exempt, listed, seconds, reason, done)
+            if changed and not check:
+                Exceptions(directory).write(exempt.values())
+            engine = Engine(runner, backend, lock_timeout)
+            done.add(reload(engine, exempt.values(), persist=persist, check=check, directory=directory))
+        for network in networks:
+            ends = int(network.network_address), int(network.broadcast_address)
+            names = (
+                blocklist.touching(lists, network.version, *ends) if network.prefixlen < network.max_prefixlen else []
+            )
+            if names:
+                naming[sets.member_text(network)] = names
+    for text, names in done.removed.items():
+        words = [f"taken out of {', '.join(names)}"] if names else []
+        words += [done.exceptions[text].describe()] if text in done.exceptions else []
+        if text in naming:
+            words.append(
+                f"still named by {', '.join(naming[text])}: exceptions are for single addresses; pbx_blocklists_never takes networks"
+            )
+        done.said[text] = "; ".join(words) or "nothing to take it out of"
+    return done
+
+
+def _forget_learned(runner: Runner, networks: Sequence[Network], done: bans.Done, *, check: bool) -> None:
+    script = ""
+    headers = sets.read_headers(runner)
+    for name in (base + family.suffix for base in _LEARNED for family in FAMILIES):
+        members = sets.read_members(runner, name) if name in headers and headers[name].entries else {}
+        for network in networks if members else ():
+            there = _inside(members, network)
+            # -exist: its time may run out just now.
+            script += "".join(f"del {name} {member} -exist\n" for member in there)
+            done.before += "".join(f"{name} {member}\n" for member in there)
+            done.removed[sets.member_text(network)] += [name] if there else []
+    done.changed |= bool(script)
+    if not check:
+        sets.restore(runner, script)
+
+
+def _inside(members: Iterable[str], network: Network) -> list[str]:
+    """Those of the members, single addresses, that lie in the network."""
+    if network.prefixlen == network.max_prefixlen:
+        text = sets.member_text(network)
+        return [text] if text in members else []
+    return [member for member in members if ipaddress.ip_address(member) in network]
+
+
+def _except(
+    exempt: dict[Address, Exempt], addresses: Iterable[Address], seconds: int, reason: str, done: bans.Done
+) -> bool:
+    """Add exceptions for these addresses to ``exempt``; whether that changed it."""
+    now, changed = int(time.time()), False
     for address in addresses:
-        before = report.why(runner, address)[0]["found"]
-        removed = [before[base]["set"] for base in (_LEARNED if learned_only else _ALL) if base in before]
-        # -exist: its time may run out just now.
-        sets.restore(runner, "".join(f"del {name} {address} -exist\n" for name in removed))
-        found, text, dummy = report.why(runner, address)
-        findings[str(address)] = {**found, "removed": removed}
-        done = f"taken out of {', '.join(removed)}" if removed else "nothing to take it out of"
-        texts.append(f"{address}: {done}\n{text}")
-    return findings, "\n".join(texts), 0
+        old = exempt.get(address)
+        if old is None or not bans.lasts(old.until and max(old.until - now, 1), seconds):
+            until = now + seconds if seconds else 0
+            why = reason or (old.reason if old else "")
+            exempt[address] = Exempt(address, old.since if old else now, until, why)
+            done.before += f"exception {address}\n" if old else ""
+            done.after += f"exception {address}: {why}\n"
+            changed = done.changed = True
+        done.exceptions[str(address)] = exempt[address]
+    return changed
+
+
+def forget(
+    runner: Runner,
+    addresses: Iterable[Address],
+    *,
+    directory: str = STATE_DIRECTORY,
+    lock_timeout: int = DEFAULT_LOCK_TIMEOUT,
+) -> bans.Done:
+    """Take exceptions back, so that the lists decide again. Raises SipguardError."""
+    exceptions = Exceptions(directory)
+    kept = exceptions.read()
+    done = bans.Done()
+    for address in addresses:
+        if address in kept:
+            done.exceptions[str(address)] = kept.pop(address)
+    if done.exceptions:
+        done.changed = True
+        exceptions.write(kept.values())
+    # Also where there is nothing to take back: a run that was killed may have left the sets as they were.
+    done.add(reload(Engine(runner, "auto", lock_timeout), kept.values(), directory=directory))
+    return done

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .._sip.errors import SipguardError
 from . import netlink
-from .names import FAMILIES, TRUSTED, Family
+from .names import BLOCKED, FAMILIES, TRUSTED, WATCHED, Family
 from .ruleset import HOOKS, Ruleset, parse_save
 from .runner import Runner, output
 
@@ -123,6 +123,10 @@ def _legacy_tables(family: Family) -> list[str]:
         return []
 
 
+# Sets that are filled from files, and so can be filled again.
+_KEPT = (TRUSTED, BLOCKED, WATCHED)
+
+
 class Fingerprint:
     """What is another one as soon as somebody has changed rules or emptied a set of ours, read without starting a command.
 
@@ -146,7 +150,7 @@ class Fingerprint:
         """Values that say nothing by themselves; to be compared with those of another time."""
         return (
             self._watch.generation(),
-            *(self._watch.entries(TRUSTED + family.suffix) for family in self._families),
+            *(self._watch.entries(base + family.suffix) for base in _KEPT for family in self._families),
             *(self._legacy(family) for family in self._families),
         )
 

@@ -39,7 +39,7 @@ from .._sip.domains import parse_domains
 from .._sip.errors import OptionError
 from .._sip.methods import parse_method
 from . import matches as m
-from .names import CHAIN_GATE, MAX_TIMEOUT, NAMED, OBSERVED, OFFENDERS, Family
+from .names import CHAIN_GATE, MAX_TIMEOUT, NAMED, OFFENDERS, Family
 from .options import Common, port_lists, verdict
 from .policy import Member, Selector
 from .rule import Match, Option, Rule
@@ -311,8 +311,7 @@ def _hello(common: Common, wanted: GatePolicy) -> list[Rule]:
 
 def _hit(common: Common, wanted: GatePolicy, family: Family) -> list[Rule]:
     if common.observe:
-        seen = _remember(HIT_CHAIN, OBSERVED + family.suffix, "src")
-        return [seen, m.set_packet_mark(Rule(HIT_CHAIN), common.mask, common.mask)]
+        return [m.note(HIT_CHAIN, family), m.set_packet_mark(Rule(HIT_CHAIN), common.mask, common.mask)]
     rules = []
     if wanted.learn_for:
         nets = [network for network in wanted.never if network.version == family.version]

@@ -35,7 +35,7 @@ from .._sip.errors import OptionError
 from .._sip.services import EVERYONE, NOBODY, WORDS, Service, read_lists, read_services
 from . import matches as m
 from . import openers
-from .names import CHAIN_HOST, OBSERVED, Family
+from .names import CHAIN_HOST, Family
 from .options import Common, port_lists, verdict
 from .policy import Member
 from .rule import Match, Option, Rule
@@ -44,7 +44,6 @@ __all__ = ["HostPolicy", "correct_openers", "member", "read_options", "warnings"
 
 ICMP_CHAIN = CHAIN_HOST + "-ICMP"
 STOP_CHAIN = CHAIN_HOST + "-STOP"
-OBSERVED_FOR = 7 * 24 * 3600  # s
 
 _ECHO_REQUEST = {4: "8", 6: "128"}
 # Unreachable, packet too big (IPv4: unreachable), time exceeded, parameter problem: answers that must not get lost (RFC 4890,
@@ -258,9 +257,4 @@ def _icmp_rules(family: Family) -> list[Rule]:
 def _stop(common: Common, family: Family) -> list[Rule]:
     if not common.observe:
         return verdict(common, family, STOP_CHAIN)
-    seen = (
-        Option("--add-set", (OBSERVED + family.suffix, "src")),
-        Option("--exist"),
-        Option("--timeout", (str(OBSERVED_FOR),)),
-    )
-    return [Rule(STOP_CHAIN, (), "SET", seen), m.set_packet_mark(Rule(STOP_CHAIN), common.mask, common.mask)]
+    return [m.note(STOP_CHAIN, family), m.set_packet_mark(Rule(STOP_CHAIN), common.mask, common.mask)]

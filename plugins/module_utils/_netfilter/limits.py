@@ -43,7 +43,7 @@ from .._sip.errors import OptionError, SipguardError
 from .._sip.limit_presets import LIMIT_PRESETS, STANDARD
 from .._sip.methods import parse_method
 from . import matches as m
-from .names import CHAIN_RATE, MAX_TIMEOUT, OBSERVED, OFFENDERS, TRUSTED, Family
+from .names import CHAIN_RATE, MAX_TIMEOUT, OFFENDERS, TRUSTED, Family
 from .options import Common, port_lists, verdict
 from .policy import Member, Selector
 from .rates import Rate, parse_rate
@@ -68,7 +68,6 @@ PER = {SOURCE: {4: 32, 6: 128}, SOURCE_NET: {4: 24, 6: 64}, HOST: {4: 32, 6: 64}
 
 # Sources a hashlimit table holds; the kernel needs 120 bytes for each (struct dsthash_ent), so a full one is 15 MiB.
 TABLE_SIZE = 131072
-OBSERVED_FOR = 7 * 24 * 3600  # s
 MAX_HITS = 20  # ip_pkt_list_tot of xt_recent, where it is not found out by the kernel itself (before 3.19)
 MIN_BURST = 5
 
@@ -412,12 +411,7 @@ def _table(limit: Limit, family: Family, *parameters: object) -> str:
 def _verdicts(common: Common, wanted: RatePolicy, family: Family) -> dict[str, tuple[Rule, ...]]:
     """What becomes of packets over a limit."""
     if common.observe:
-        seen = (
-            Option("--add-set", (OBSERVED + family.suffix, "src")),
-            Option("--exist"),
-            Option("--timeout", (str(OBSERVED_FOR),)),
-        )
-        return {SEEN_CHAIN: (Rule(SEEN_CHAIN, (), "SET", seen),)}
+        return {SEEN_CHAIN: (m.note(SEEN_CHAIN, family),)}
     chains = {STOP_CHAIN: tuple(verdict(common, family, STOP_CHAIN))}
     transports = dict.fromkeys(selector.protocol for selector in common.selectors)
     for seconds in sorted({limit.ban_for for limit in wanted.limits if limit.ban_for}):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .names import Family
+from .names import OBSERVED, Family
 from .rule import Match, Option, Rule
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "in_set",
     "interface",
     "learn",
+    "note",
     "packet_mark",
     "payload",
     "ports",
@@ -28,6 +29,7 @@ __all__ = [
     "string",
 ]
 
+_OBSERVED_FOR = 7 * 24 * 3600  # s
 MULTIPORT_SLOTS = 15  # XT_MULTI_PORTS; a range takes two
 MAX_PATTERN = 128  # XT_STRING_MAX_PATTERN_SIZE
 
@@ -92,6 +94,16 @@ def learn(chain: str, transport: str, set_name: str, seconds: int) -> Rule:
     proven = (Match("conntrack", (Option("--ctstatus", ("ASSURED",)),)),) if transport == "tcp" else ()
     options = (Option("--add-set", (set_name, "src")), Option("--exist"), Option("--timeout", (str(seconds),)))
     return Rule(chain, proven, "SET", options, (protocol(transport),))
+
+
+def note(chain: str, family: Family) -> Rule:
+    """Remember for a week that the packet's source would have been stopped."""
+    options = (
+        Option("--add-set", (OBSERVED + family.suffix, "src")),
+        Option("--exist"),
+        Option("--timeout", (str(_OBSERVED_FOR),)),
+    )
+    return Rule(chain, (), "SET", options)
 
 
 def comment(text: str) -> Match:

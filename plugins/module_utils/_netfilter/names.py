@@ -17,6 +17,7 @@ __all__ = [
     "CHAIN_MAIN",
     "CHAIN_PRE",
     "CHAIN_PRE_ALL",
+    "CHAIN_PRE_NOTE",
     "CHAIN_PRE_SIP",
     "CHAIN_RATE",
     "CHAIN_UA",
@@ -35,6 +36,7 @@ __all__ = [
     "PRE_SLOTS",
     "RATE_SLOTS",
     "TRUSTED",
+    "WATCHED",
     "Family",
     "is_own_chain",
     "is_own_set",
@@ -65,6 +67,7 @@ FAMILIES = (IPV4, IPV6)
 CHAIN_PRE = "SIPGUARD-PRE"
 CHAIN_PRE_SIP = "SIPGUARD-PRE-SIP"
 CHAIN_PRE_ALL = "SIPGUARD-PRE-ALL"
+CHAIN_PRE_NOTE = "SIPGUARD-PRE-NOTE"
 CHAIN_MAIN = "SIPGUARD"
 CHAIN_JUDGE = "SIPGUARD-JUDGE"
 FILTER_TABLES = ("filter", "mangle")
@@ -87,14 +90,16 @@ OBSERVED = "sipguard-observed"
 BANNED = "sipguard-banned"
 KNOWN = "sipguard-known"
 BLOCKED = "sipguard-blocked"
+# Sources on lists that only observe.
+WATCHED = "sipguard-watched"
 # Flows that have named a domain of ours: source address and port.
 NAMED = "sipguard-named"
 
 # The longest time a member of a set can have, in seconds (ipset(8): 2^32 milliseconds halved, for the kernel's timers).
 MAX_TIMEOUT = 2147483
 
-# What SIPGUARD-PRE drops, in this order.
-PRE_SLOTS = (OFFENDERS, BANNED, BLOCKED)
+# What SIPGUARD-PRE drops, in this order; and what it only notes, last.
+PRE_SLOTS = (OFFENDERS, BANNED, BLOCKED, WATCHED)
 
 # Two bits of the connection mark: 0 = not judged, 1 to 3 = admitted under that generation of the policy.
 ADMISSION_MASK = 0x0C000000

@@ -9,6 +9,7 @@ Message layouts: kernel include/uapi/linux/netlink.h, netfilter/nfnetlink.h, nfn
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import socket
 import struct
@@ -45,7 +46,14 @@ _NFTA_RULE_TABLE, _NFTA_RULE_CHAIN = 1, 2
 # include/uapi/linux/netfilter/ipset/ip_set.h
 _IPSET_CMD_LIST = 7
 _IPSET_PROTOCOL, _IPSET_LIST_HEADER = 6, 1 << 2
-_IPSET_ATTR_PROTOCOL, _IPSET_ATTR_SETNAME, _IPSET_ATTR_FLAGS, _IPSET_ATTR_DATA, _IPSET_ATTR_ELEMENTS = 1, 2, 6, 7, 24
+(
+    _IPSET_ATTR_PROTOCOL,
+    _IPSET_ATTR_SETNAME,
+    _IPSET_ATTR_FLAGS,
+    _IPSET_ATTR_DATA,
+    _IPSET_ATTR_ADT,
+    _IPSET_ATTR_ELEMENTS,
+) = 1, 2, 6, 7, 8, 24
 _COMPAT_GET = 0
 _NFTA_COMPAT_NAME, _NFTA_COMPAT_REV, _NFTA_COMPAT_TYPE = 1, 2, 3
 
@@ -195,6 +203,28 @@ def clear_marks(version: int, mask: int, value: int | None = None) -> int:
     return cleared
 
 
+def _of_set(name: str) -> bytes:
+    return attribute(_IPSET_ATTR_PROTOCOL, bytes([_IPSET_PROTOCOL])) + attribute(
+        _IPSET_ATTR_SETNAME, name.encode("ascii") + b"\0"
+    )
+
+
+def set_digest(name: str) -> str | None:
+    """A digest of a set's members in the order in which the kernel keeps them; None when it is not there, or may not be read.
+
+    The same digest means the same members; the same members in another order have another one.
+    """
+    digest = hashlib.sha256()
+    try:
+        with _Socket() as link:
+            for content in link.talk(_SUBSYS_IPSET, _IPSET_CMD_LIST, 0, _NLM_F_DUMP, _of_set(name)):
+                # The first message has the set's own properties besides, among them how many rules look into it.
+                digest.update(attributes(content).get(_IPSET_ATTR_ADT, b""))
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
 class Watch:
     """For questions that are asked again and again: one socket that stays open, so that each costs two system calls."""
 
@@ -216,9 +246,7 @@ class Watch:
 
     def entries(self, set_name: str) -> int | None:
         """How many entries a set has, None when it is not there."""
-        payload = attribute(_IPSET_ATTR_PROTOCOL, bytes([_IPSET_PROTOCOL]))
-        payload += attribute(_IPSET_ATTR_SETNAME, set_name.encode("ascii") + b"\0")
-        payload += attribute(_IPSET_ATTR_FLAGS, struct.pack(">I", _IPSET_LIST_HEADER))
+        payload = _of_set(set_name) + attribute(_IPSET_ATTR_FLAGS, struct.pack(">I", _IPSET_LIST_HEADER))
         found = self._ask(_SUBSYS_IPSET, _IPSET_CMD_LIST, _NLM_F_DUMP, payload)
         if found is None or _IPSET_ATTR_DATA not in found:
             return None

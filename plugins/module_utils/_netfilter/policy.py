@@ -9,6 +9,7 @@ The policy is put together anew from all members each time, so the order can nev
     raw PREROUTING -> SIPGUARD-PRE     one rule per dropping set in use: its sources -> one of the next two
       SIPGUARD-PRE-SIP                 trusted: leave; SIP: drop (learned offenders)
       SIPGUARD-PRE-ALL                 trusted: leave; drop (bans, blocklists)
+      SIPGUARD-PRE-NOTE                trusted: leave; remember as observed (blocklists that only observe)
     INPUT -> SIPGUARD                  limits (they see every packet; whoever is trusted leaves before any is counted)
                                        conversation admitted under this generation: leave
                                        host policy
@@ -43,6 +44,7 @@ from .names import (
     CHAIN_MAIN,
     CHAIN_PRE,
     CHAIN_PRE_ALL,
+    CHAIN_PRE_NOTE,
     CHAIN_PRE_SIP,
     GATE_SLOTS,
     HOST_SLOTS,
@@ -50,6 +52,7 @@ from .names import (
     PRE_SLOTS,
     RATE_SLOTS,
     TRUSTED,
+    WATCHED,
     Family,
 )
 from .rule import Match, Option, Rule
@@ -133,7 +136,8 @@ class Member:
 class Policy:
     """Everything one family judges: members by slot, the table they share, the mask of the admission bits.
 
-    ``drops`` are base names of sets that are dropped although no rule feeds them: bans and blocklists, filled from outside.
+    ``drops`` are base names of sets that SIPGUARD-PRE looks into although no rule feeds them: bans and blocklists, filled from
+    outside.
     ``start`` is the generation to begin with where no rules are live, 0 for the first: that of a file that is loaded at boot.
     """
 
@@ -199,14 +203,13 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
     raw: dict[str, tuple[Rule, ...]] = {CHAIN_PRE: ()}
     for base in policy.dropped_sets():
         # A forged source must not cost its owner more than SIP: a resolver that "attacked" us still answers.
-        chain = CHAIN_PRE_SIP if base == OFFENDERS else CHAIN_PRE_ALL
+        chain = {OFFENDERS: CHAIN_PRE_SIP, WATCHED: CHAIN_PRE_NOTE}.get(base, CHAIN_PRE_ALL)
         raw[CHAIN_PRE] += (Rule(CHAIN_PRE, (m.in_set(policy.set_name(base)),), chain),)
-        drops = (
-            [replace(selector.rule(chain), target="DROP") for selector in everyone]
-            if base == OFFENDERS
-            else [Rule(chain, (), "DROP")]
-        )
-        raw[chain] = (Rule(chain, (trusted,), "RETURN"), *drops)
+        if base == OFFENDERS:
+            verdicts = [replace(selector.rule(chain), target="DROP") for selector in everyone]
+        else:
+            verdicts = [m.note(chain, policy.family) if base == WATCHED else Rule(chain, (), "DROP")]
+        raw[chain] = (Rule(chain, (trusted,), "RETURN"), *verdicts)
 
     main: list[Rule] = []
     for slot in RATE_SLOTS:

@@ -8,12 +8,13 @@ A set is filled aside and swapped in, so no packet is ever judged against half o
 
 from __future__ import annotations
 
+import io
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .._sip.errors import SipguardError
-from .names import BANNED, BLOCKED, FAMILIES, KNOWN, NAMED, OBSERVED, OFFENDERS, TRUSTED, Family
+from .names import BANNED, BLOCKED, FAMILIES, KNOWN, NAMED, OBSERVED, OFFENDERS, TRUSTED, WATCHED, Family
 from .rule import Rule
 from .runner import Runner, output
 
@@ -39,6 +40,7 @@ Network = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 LEARNED = (OFFENDERS, OBSERVED, NAMED)
 _LEARNED_TIMEOUT = 3600  # s; only the default of the set, every rule that adds says its own
 _LEARNED_SIZE = 65536
+_BANNED_SIZE = 262144
 _MIN_SIZE = 1024
 _ASIDE = "-new"
 
@@ -54,11 +56,15 @@ class SetSpec:
     timeout: int | None = None
     # A full set of learned sources makes room for the newest one instead of refusing it (ipset(8), forceadd).
     forceadd: bool = False
+    # Each member can say in words why it is there.
+    comment: bool = False
 
     def create(self, name: str = "") -> str:
         words = ["create", name or self.name, self.type, "family", self.family.inet, "maxelem", str(self.maxelem)]
         if self.timeout is not None:
             words += ["timeout", str(self.timeout)]
+        if self.comment:
+            words.append("comment")
         if self.forceadd:
             words.append("forceadd")
         return " ".join(words)
@@ -75,10 +81,18 @@ class SetHeader:
     has_timeout: bool
     references: int
     entries: int
+    has_comment: bool = False
+
+    @classmethod
+    def of(cls, wanted: SetSpec) -> SetHeader:
+        """That of a set which has just been made."""
+        timed = wanted.timeout is not None
+        return cls(wanted.name, wanted.type, wanted.family.inet, wanted.maxelem, timed, 0, 0, wanted.comment)
 
     def fits(self, wanted: SetSpec) -> bool:
         """Whether the set can serve as ``wanted`` (its size aside)."""
-        return (self.type, self.inet, self.has_timeout) == (wanted.type, wanted.family.inet, wanted.timeout is not None)
+        mine = (self.type, self.inet, self.has_timeout, self.has_comment)
+        return mine == (wanted.type, wanted.family.inet, wanted.timeout is not None, wanted.comment)
 
 
 def spec(name: str, entries: int = 0) -> SetSpec:
@@ -93,9 +107,13 @@ def spec(name: str, entries: int = 0) -> SetSpec:
         if base in LEARNED:
             kind = "hash:ip,port" if base == NAMED else "hash:ip"
             return SetSpec(name, kind, family, _LEARNED_SIZE, _LEARNED_TIMEOUT, forceadd=True)
-        if base in (BANNED, KNOWN):
+        if base == BANNED:
+            return SetSpec(
+                name, "hash:net", family, max(_BANNED_SIZE, entries * 3 // 2), _LEARNED_TIMEOUT, comment=True
+            )
+        if base == KNOWN:
             return SetSpec(name, "hash:ip", family, max(_LEARNED_SIZE, entries * 3 // 2), _LEARNED_TIMEOUT)
-        if base in (TRUSTED, BLOCKED):
+        if base in (TRUSTED, BLOCKED, WATCHED):
             return SetSpec(name, "hash:net", family, max(_MIN_SIZE, entries * 3 // 2))
     raise SipguardError(f"{name} is not a set of sipguard")
 
@@ -122,6 +140,7 @@ def parse_terse(text: str) -> dict[str, SetHeader]:
             "timeout" in words,
             int(fields.get("References", "0")),
             int(fields.get("Number of entries", "0")),
+            "comment" in words,
         )
     return found
 
@@ -162,13 +181,14 @@ def leftover_script(wanted: SetSpec, live: Mapping[str, SetHeader]) -> str:
 def fill_script(wanted: SetSpec, members: Iterable[str], live: Mapping[str, SetHeader]) -> str:
     """A script that makes the set hold exactly ``members``, in one moment: filled aside, swapped, the old one destroyed."""
     aside = wanted.name + _ASIDE
-    lines = leftover_script(wanted, live).splitlines()
+    script = io.StringIO()  # there may be half a million members
+    script.write(leftover_script(wanted, live))
     if wanted.name not in live:
-        lines.append(wanted.create())
-    lines.append(wanted.create(aside))
-    lines += [f"add {aside} {member}" for member in members]
-    lines += [f"swap {aside} {wanted.name}", f"destroy {aside}"]
-    return "".join(line + "\n" for line in lines)
+        script.write(f"{wanted.create()}\n")
+    script.write(f"{wanted.create(aside)}\n")
+    script.writelines(f"add {aside} {member}\n" for member in members)
+    script.write(f"swap {aside} {wanted.name}\ndestroy {aside}\n")
+    return script.getvalue()
 
 
 def restore(runner: Runner, script: str) -> None:

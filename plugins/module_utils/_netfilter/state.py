@@ -20,7 +20,18 @@ from dataclasses import dataclass, field, replace
 from .._sip.errors import SipguardError
 from . import netlink, sets
 from .backend import BACKENDS, Backend, detect, has_family, in_use, note_hiding
-from .names import ADMISSION_MASK, BANNED, BLOCKED, CHAIN_MAIN, FAMILIES, KNOWN, Family, is_own_chain, is_own_set
+from .names import (
+    ADMISSION_MASK,
+    BANNED,
+    BLOCKED,
+    CHAIN_MAIN,
+    FAMILIES,
+    KNOWN,
+    WATCHED,
+    Family,
+    is_own_chain,
+    is_own_set,
+)
 from .persist import BOOT_SETTINGS, DIRECTORY, SETS_FILE, Store, rules_file
 from .plan import change_script
 from .policy import read_policy
@@ -37,7 +48,9 @@ _ASIDE = "-new"  # as in sets.py, so that the next run clears away what a killed
 _TIMEOUT = re.compile(r" timeout (\d+)")
 _SLACK = 2  # s by which the remaining time of a member may differ and still be the same
 # Filled by somebody else while the host runs.
-_FILLED_FROM_OUTSIDE = (BANNED, BLOCKED, KNOWN)
+_FILLED_FROM_OUTSIDE = (BANNED, BLOCKED, KNOWN, WATCHED)
+# What they hold is in files of their own, and may be a hundred thousand members.
+_KEPT_ELSEWHERE = (BLOCKED, WATCHED)
 _FILES = (*(rules_file(family) for family in FAMILIES), SETS_FILE)
 # Ports and choices for a boot that fails change with the rules, but are no part of what a host does now, and belong to what is
 # installed: they are put back, and never taken away.
@@ -266,7 +279,11 @@ def capture(runner: Runner, files: str = DIRECTORY) -> State:
 
 def _read_sets(runner: Runner) -> dict[str, SetState]:
     names = [name for name in sets.read_headers(runner) if is_own_set(name) and not name.endswith(_ASIDE)]
-    return {name: _read_set(runner, name) for name in names}
+    return {name: _made_anew(name) if name[:-1] in _KEPT_ELSEWHERE else _read_set(runner, name) for name in names}
+
+
+def _made_anew(name: str) -> SetState:
+    return SetState(sets.spec(name).create().partition(f" {name} ")[2], None)
 
 
 def _read_set(runner: Runner, name: str) -> SetState:

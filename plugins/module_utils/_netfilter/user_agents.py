@@ -31,10 +31,10 @@ from .._sip.addresses import Network, collapse, parse_networks
 from .._sip.errors import OptionError
 from .._sip.signatures import ANCHOR, ANYWHERE, EXACT, HEADER, PAYLOAD, Signature
 from . import matches as m
-from .names import CHAIN_UA, MAX_TIMEOUT, OBSERVED, OFFENDERS, Family
+from .names import CHAIN_UA, MAX_TIMEOUT, OFFENDERS, Family
 from .options import Common, verdict
 from .policy import HEADERS_END, REQUEST_LINE_END, Member
-from .rule import Match, Option, Rule
+from .rule import Match, Rule
 
 __all__ = ["ODD_SPELLINGS", "UserAgentPolicy", "member", "read_options"]
 
@@ -50,7 +50,6 @@ ODD_SPELLINGS = (b":", b":\t", b":  ", b" : ", b" :", b":\r\n ", b": \r\n ", b":
 _ODD_AFTER_USUAL = tuple(HEADER + more for more in (b" ", b"\t", b"\r\n ", b"\r\n\t"))
 _EMPTY = (ANCHOR + b":\r\n", ANCHOR + b": \r\n")
 _FOLDS = (b" ", b"\t")
-OBSERVED_FOR = 7 * 24 * 3600  # s
 
 
 @dataclass(frozen=True)
@@ -155,12 +154,7 @@ def _odd(wanted: UserAgentPolicy) -> list[Rule]:
 
 def _hit(common: Common, wanted: UserAgentPolicy, family: Family) -> list[Rule]:
     if common.observe:
-        seen = (
-            Option("--add-set", (OBSERVED + family.suffix, "src")),
-            Option("--exist"),
-            Option("--timeout", (str(OBSERVED_FOR),)),
-        )
-        return [Rule(HIT_CHAIN, (), "SET", seen), m.set_packet_mark(Rule(HIT_CHAIN), common.mask, common.mask)]
+        return [m.note(HIT_CHAIN, family), m.set_packet_mark(Rule(HIT_CHAIN), common.mask, common.mask)]
     rules = []
     if wanted.learn_for:
         nets = [network for network in wanted.never if network.version == family.version]

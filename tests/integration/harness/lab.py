@@ -240,16 +240,16 @@ class Lab:
     # -- modules
 
     def module(
-        self, name: str, *, check: bool = False, env: dict[str, str] | None = None, **options: Any
+        self, name: str, /, *, check: bool = False, env: dict[str, str] | None = None, **options: Any
     ) -> dict[str, Any]:
         """The result of a module run on the PBX, failed or not."""
         return run_module(self.pbx, name, self.options(name, **options), check=check, env=env)
 
-    def options(self, name: str, **options: Any) -> dict[str, Any]:
+    def options(self, name: str, /, **options: Any) -> dict[str, Any]:
         """The options of a module, with this laboratory's backend where the module has a choice."""
         return options if name == "sip_trust" else {"backend": self.backend, **options}
 
-    def apply(self, name: str, **options: Any) -> dict[str, Any]:
+    def apply(self, name: str, /, **options: Any) -> dict[str, Any]:
         """The result of a module run that must succeed."""
         result = self.module(name, **options)
         assert not result.get("failed"), result
@@ -263,7 +263,7 @@ class Lab:
         """Applies `sip_trust`."""
         return self.apply("sip_trust", sources=list(sources), **options)
 
-    def refused(self, name: str, **options: Any) -> str:
+    def refused(self, name: str, /, **options: Any) -> str:
         """The message with which a module run fails; the kernel and the files are asserted to be as before."""
         before = self.snapshot()
         result = self.module(name, **options)
@@ -272,7 +272,7 @@ class Lab:
         assert "Traceback" not in result["msg"]
         return str(result["msg"])
 
-    def four_runs(self, name: str, **options: Any) -> dict[str, Any]:
+    def four_runs(self, name: str, /, **options: Any) -> dict[str, Any]:
         """Check, real, check again, real again, with what each must say and leave; the result of the first real run."""
         before = self.snapshot()
         check = self.module(name, check=True, **options)
@@ -307,8 +307,9 @@ class Lab:
         return sum(int(count) for count in re.findall(rf"^\[(\d+):\d+\] -A {re.escape(chain)} ", saved, flags=re.M))
 
     def files(self) -> dict[str, str]:
-        """What lies in /etc/sipguard, by name."""
-        listing = self.pbx.run("sh", "-c", "! cd /etc/sipguard 2>/dev/null || find . -type f -exec sha256sum {} +")
+        """What lies in /etc/sipguard and /var/lib/sipguard, by path; a note that only saves work aside."""
+        find = "find etc/sipguard var/lib/sipguard -type f ! -name .loaded -exec sha256sum {} + 2>/dev/null || :"
+        listing = self.pbx.run("sh", "-c", f"cd /; {find}")
         return {line.split(None, 1)[1]: line.split()[0] for line in listing.splitlines()}
 
     def snapshot(self) -> dict[Any, Any]:

@@ -24,6 +24,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names impo
     FAMILIES,
     IPV4,
     KNOWN,
+    WATCHED,
     Family,
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.options import ARGUMENTS, read_common
@@ -71,7 +72,7 @@ def everything(family: Family, table: str) -> Policy:
         CHAIN_RATE: documented_member()(COMMON, family),
         "SIPGUARD-UA": signatures(COMMON, wanted, family),
     }
-    return Policy(family, table, members).with_drop(BANNED).with_drop(BLOCKED)
+    return Policy(family, table, members).with_drop(BANNED).with_drop(BLOCKED).with_drop(WATCHED)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -91,6 +92,7 @@ def test_parts_stand_in_the_order_of_the_page(table: str) -> None:
         "SIPGUARD-PRE-SIP",
         "SIPGUARD-PRE-ALL",
         "SIPGUARD-PRE-ALL",
+        "SIPGUARD-PRE-NOTE",
     ]
     order = [
         "SIPGUARD-RATE",
@@ -123,6 +125,6 @@ def test_only_what_is_judged_once_starts_a_new_generation(part: str, judges: boo
     assert (plan.generation != GENERATION) == judges
 
 
-@pytest.mark.parametrize("base", [BANNED, KNOWN, BLOCKED])
+@pytest.mark.parametrize("base", [BANNED, KNOWN, BLOCKED, WATCHED])
 def test_sets_of_other_parts_are_specified(base: str) -> None:
-    assert [sets.spec(base + family.suffix).timeout is None for family in FAMILIES] == [base == BLOCKED] * 2
+    assert [sets.spec(base + family.suffix).timeout is None for family in FAMILIES] == [base in (BLOCKED, WATCHED)] * 2

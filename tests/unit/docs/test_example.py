@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.addresses import parse_networks, parse_port
-from tests.unit.repository.checkout import TOP, load_yaml, tool
+from tests.unit.repository.checkout import TOP, load_yaml, roles, tool
 
 INVENTORY = TOP / "docs/examples/inventory/hosts.yml"
 HOSTS = ["freepbx.example.com", "pbx-graz.example.com", "pbx-lyon.example.com", "pbx1.example.com"]
@@ -61,10 +61,11 @@ def test_example_names_only_ports_that_can_be_used(variables: dict[str, dict[str
 
 
 def test_example_sets_only_variables_that_roles_have(variables: dict[str, dict[str, Any]]) -> None:
-    known = set(load_yaml(TOP / "roles/pbx_firewall/defaults/main.yml"))
-    used = {name for host in variables.values() for name in host if name.startswith("pbx_firewall_")}
-    assert used
-    assert used <= known
+    for role in roles():
+        known = set(load_yaml(role / "defaults/main.yml"))
+        used = {name for host in variables.values() for name in host if name.startswith(f"{role.name}_")}
+        assert used
+        assert used <= known
 
 
 def test_example_is_accepted_by_the_role(tmp_path: Path) -> None:
@@ -74,4 +75,6 @@ def test_example_is_accepted_by_the_role(tmp_path: Path) -> None:
         *("ansible-playbook", "--connection", "local", "--tags", "always", "--extra-vars", "ansible_become=false"),
         str(TOP / "playbooks/harden-pbx.yml"),
     )
-    assert [line.split()[0] for line in shown.splitlines() if " ok=1 " in line and " failed=0 " in line] == HOSTS
+    assert [
+        line.split()[0] for line in shown.splitlines() if f" ok={len(roles())} " in line and " failed=0 " in line
+    ] == HOSTS

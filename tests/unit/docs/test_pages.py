@@ -84,6 +84,8 @@ def test_inventory_page_has_every_word_that_roles_read() -> None:
         read |= set(
             re.findall(r"\{\{ (pbx_[a-z_]+) \| default", (role / "defaults/main.yml").read_text(encoding="utf-8"))
         )
+    # A role may follow a variable of another one, which that role's own page explains.
+    read -= {word for word in read if word.startswith(tuple(f"{role.name}_" for role in roles()))}
     page = (TOP / "docs/guides/inventory.md").read_text(encoding="utf-8")
     assert read
     assert {word for word in read if f"| `{word}` |" not in page} == set()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._host import cli, repair
+from ansible_collections.sipguard.pbx.plugins.module_utils._host import cli, repair, verbs
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.emergency import Settings
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.switch import Switch
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES
@@ -31,6 +31,7 @@ def here(host: FakeHost, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command runs on the host in memory, and not under systemd."""
     monkeypatch.setattr(cli, "HostRunner", lambda: host)
     monkeypatch.setattr(cli, "Store", lambda: store)
+    monkeypatch.setattr(verbs, "DIRECTORY", f"{store.directory}-data")
     for part in (cli, repair):
         monkeypatch.setattr(part, "Switch", lambda runner: Switch(runner, f"{store.directory}-switch", store.directory))
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
@@ -61,10 +62,12 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
     assert "usage: sipguard" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("address", "status"), [("203.0.113.9", 1), ("203.0.113.10", 0), ("::ffff:cb00:7109", 0)])
+@pytest.mark.parametrize(("address", "status"), [("203.0.113.9", 1), ("203.0.113.10", 0)])
 def test_why_answers_with_its_status(
-    host: FakeHost, address: str, status: int, capsys: pytest.CaptureFixture[str]
+    host: FakeHost, persisted: None, address: str, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert cli.main(["restore"]) == 0
+    capsys.readouterr()
     host.sets["sipguard-offenders4"] = ("hash:ip family inet maxelem 9 timeout 1", {"203.0.113.9": " timeout 5"})
     assert cli.main(["why", address]) == status
     assert capsys.readouterr().out.startswith(f"{address}: {'STOPPED' if status else 'not stopped'}\n")

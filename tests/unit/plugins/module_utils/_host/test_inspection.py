@@ -4,18 +4,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._host import inspection
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.inspection import (
     inspect,
     parse_os_release,
-    ssh_peers,
     unsupported,
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import netlink
@@ -134,40 +128,3 @@ def test_extensions_asked_for_are_those_that_rules_use() -> None:
     assert {match.name for rule in rules for match in rule.matches} == {*inspection._MATCHES}
     targets = {rule.target for rule in rules if rule.target.isupper() and not rule.target.startswith("SIPGUARD")}
     assert targets - {"DROP", "RETURN"} == {*inspection._TARGETS}
-
-
-PEERS = """
-import sys
-sys.dont_write_bytecode = True
-from ansible_collections.sipguard.pbx.plugins.module_utils._host.inspection import ssh_peers
-print(*ssh_peers())
-"""
-CACHE = Path(__file__).resolve().parents[5] / ".cache"
-
-
-@pytest.mark.parametrize(
-    ("outer", "inner", "peers"),
-    [
-        ("", "", []),
-        ("192.0.2.7 50000 192.0.2.1 22", "", ["192.0.2.7"]),
-        ("", "192.0.2.7 50000 192.0.2.1 22", ["192.0.2.7"]),
-        ("192.0.2.7 50000 192.0.2.1 22", "192.0.2.8 50000 192.0.2.1 22", ["192.0.2.8", "192.0.2.7"]),
-        ("192.0.2.7 50000 192.0.2.1 22", "192.0.2.7 50000 192.0.2.1 22", ["192.0.2.7"]),
-        ("fe80::1%eth0 50000 fe80::2%eth0 22", "", ["fe80::1"]),
-    ],
-)
-def test_ssh_peers_asks_the_parents_too(tmp_path: Path, outer: str, inner: str, peers: list[str]) -> None:
-    """As under sudo: a shell with the variable, then processes without it; one of them has a name that is hard to read in /proc."""
-    sudo = tmp_path / "a) S 1 (b"
-    sudo.symlink_to("/bin/sh")
-    # The innermost process has INNER for its variable, or none; an empty one names nobody.
-    script = 'env SSH_CONNECTION="" "$0" -c \'"$@"; exit $?\' sh env SSH_CONNECTION="$INNER" "$@"; exit $?'
-    done = subprocess.run(
-        ["/bin/sh", "-c", script, sudo, sys.executable, "-c", PEERS],
-        env={"PYTHONPATH": str(CACHE), "PATH": os.defpath, "INNER": inner, "SSH_CONNECTION": outer},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    here = set(ssh_peers())  # the tests themselves may run over SSH
-    assert [peer for peer in done.stdout.split() if peer not in here - {*peers}] == peers

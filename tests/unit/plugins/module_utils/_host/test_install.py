@@ -531,8 +531,8 @@ def test_installed_tree_holds_only_what_the_command_needs(tmp_path: Path) -> Non
     tree = at(tmp_path, LIBRARY)
     there = {str(path.relative_to(tree)) for path in tree.rglob("*.py")}
     needed = {str(Path(name).relative_to(tree)) for name in loaded}
-    # The installation itself goes along: it is what makes the tree, and cli does not need it.
-    assert there - needed == {"_host/install.py"}
+    # The installation itself goes along, with what it needs: it is what makes the tree, and cli does not need it.
+    assert there - needed == {"_host/install.py", "_host/inspection.py"}
     assert needed <= there
 
 

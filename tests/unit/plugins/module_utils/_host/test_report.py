@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from pathlib import Path
@@ -191,57 +190,6 @@ def test_status_of_a_host_that_only_observes(host: FakeHost, store: Store) -> No
     # Seven packets at the one rule that notes a source.
     assert {(part["stopped_packets"], part["observed_packets"]) for part in found["families"].values()} == {(0, 7)}
     assert text.startswith("sipguard: OBSERVING, nothing is stopped (iptables-nft)\n")
-
-
-SETS = {
-    "sipguard-trusted4": {"192.0.2.0/24": ""},
-    "sipguard-offenders4": {"203.0.113.9": " timeout 12", "192.0.2.9": " timeout 30"},
-    "sipguard-observed4": {"203.0.113.10": " timeout 600"},
-    "sipguard-banned4": {"203.0.113.9": " timeout 99"},
-    "sipguard-blocked6": {"2001:db8:bad::/48": ""},
-}
-
-
-@pytest.mark.parametrize(
-    ("address", "status", "found", "sentences"),
-    [
-        ("198.51.100.1", 0, [], ["198.51.100.1: not stopped", "in none of sipguard's sets"]),
-        ("192.0.2.7", 0, ["sipguard-trusted"], ["192.0.2.7: not stopped", "trusted as 192.0.2.0/24"]),
-        (
-            "203.0.113.9",
-            1,
-            ["sipguard-offenders", "sipguard-banned"],
-            ["203.0.113.9: STOPPED", "learned as an offender, 12 s left", "banned, 99 s left"],
-        ),
-        # Trusted always wins.
-        (
-            "192.0.2.9",
-            0,
-            ["sipguard-trusted", "sipguard-offenders"],
-            ["192.0.2.9: not stopped", "30 s left", "trust comes first"],
-        ),
-        ("203.0.113.10", 0, ["sipguard-observed"], ["not stopped", "would have been stopped"]),
-        ("2001:db8:bad::7", 1, ["sipguard-blocked"], ["STOPPED", "on a blocklist as 2001:db8:bad::/48"]),
-        ("2001:db8::7", 0, [], ["not stopped"]),
-    ],
-)
-def test_why_says_what_stops_an_address(
-    host: FakeHost, address: str, status: int, found: list[str], sentences: list[str]
-) -> None:
-    host.sets = {name: ("hash:net family inet maxelem 1024", members) for name, members in SETS.items()}
-    host.read_only = True
-    findings, text, code = report.why(host, ipaddress.ip_address(address))
-    assert code == status
-    assert (findings["address"], findings["stopped"]) == (address, status == 1)
-    assert list(findings["found"]) == found
-    assert [sentence for sentence in sentences if sentence not in text] == []
-    assert json.loads(json.dumps(findings)) == findings
-
-
-def test_why_does_not_read_sets_that_are_empty(host: FakeHost) -> None:
-    host.sets = {"sipguard-trusted4": ("hash:net family inet maxelem 1024", {})}
-    report.why(host, ipaddress.ip_address("192.0.2.7"))
-    assert host.calls == ["ipset list -terse"]
 
 
 @pytest.mark.parametrize("loader", ["systemd", "netfilter-persistent", None])

@@ -4,20 +4,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._host import cli
+from ansible_collections.sipguard.pbx.plugins.module_utils._host import bans, cli, verbs
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.unban import unban
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import CommandError, Completed
+from ansible_collections.sipguard.pbx.plugins.module_utils._sip.addresses import parse_networks
 from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 
 ADDRESS = "203.0.113.9"
-BASES = ("offenders", "banned", "observed")
+LEARNED = ("offenders", "observed")
 
 
 @pytest.fixture
@@ -27,12 +27,19 @@ def listed(host: FakeHost) -> FakeHost:
         ("4", "inet", (ADDRESS, "203.0.113.10")),
         ("6", "inet6", ("2001:db8::9", "2001:db8::10")),
     ):
-        for base in BASES:
+        for base in LEARNED:
             made = f"hash:ip family {family} maxelem 9 timeout 1"
             host.sets[f"sipguard-{base}{suffix}"] = (made, dict.fromkeys(addresses, " timeout 5"))
+        made = f"hash:net family {family} maxelem 9 timeout 1 comment"
+        host.sets[f"sipguard-banned{suffix}"] = (made, dict.fromkeys(addresses, ' timeout 5000 comment "why"'))
+    host.sets["sipguard-banned4"][1]["198.51.100.0/24"] = " timeout 0"
     host.sets["sipguard-trusted4"] = ("hash:net family inet maxelem 9", {"203.0.113.10": ""})
-    host.sets["sipguard-blocked4"] = ("hash:net family inet maxelem 9", {"203.0.113.8/29": ""})
     return host
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    return str(tmp_path / "data")
 
 
 def members(host: FakeHost) -> dict[str, list[str]]:
@@ -42,54 +49,80 @@ def members(host: FakeHost) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("address", "learned_only", "removed"),
     [
-        (ADDRESS, False, ["sipguard-offenders4", "sipguard-banned4", "sipguard-observed4"]),
+        (ADDRESS, False, ["sipguard-banned4", "sipguard-offenders4", "sipguard-observed4"]),
         (ADDRESS, True, ["sipguard-offenders4", "sipguard-observed4"]),
-        ("2001:db8::9", False, ["sipguard-offenders6", "sipguard-banned6", "sipguard-observed6"]),
+        ("2001:db8::9", False, ["sipguard-banned6", "sipguard-offenders6", "sipguard-observed6"]),
+        ("198.51.100.0/24", False, ["sipguard-banned4"]),
         ("203.0.113.11", False, []),
         ("::1", True, []),
     ],
 )
-def test_unban_takes_an_address_out_of(listed: FakeHost, address: str, learned_only: bool, removed: list[str]) -> None:
+@pytest.mark.parametrize("check", [True, False])
+def test_unban_takes_an_address_out_of(
+    listed: FakeHost, data: str, address: str, learned_only: bool, removed: list[str], check: bool
+) -> None:
     before = members(listed)
-    findings, text, status = unban(listed, [ipaddress.ip_address(address)], learned_only=learned_only)
-    assert status == 0
-    assert findings[address]["removed"] == removed
+    listed.read_only = check
+    networks = parse_networks(address, "address")
+    done = unban(listed, networks, learned_only=learned_only, check=check, directory=data)
+    assert done.removed == {address: removed}
+    assert done.said == {address: f"taken out of {', '.join(removed)}" if removed else "nothing to take it out of"}
     assert members(listed) == {
-        name: [entry for entry in entries if name not in removed or entry != address]
+        name: [entry for entry in entries if check or name not in removed or entry != address]
         for name, entries in before.items()
     }
-    assert text.splitlines()[0] == f"{address}: " + (
-        f"taken out of {', '.join(removed)}" if removed else "nothing to take it out of"
-    )
+    if not check:
+        assert not unban(listed, networks, learned_only=learned_only, directory=data).changed
 
 
-def test_unban_says_what_still_stops_the_address(listed: FakeHost) -> None:
-    findings, text, status = unban(listed, [ipaddress.ip_address(ADDRESS), ipaddress.ip_address("203.0.113.10")])
-    assert status == 0
-    assert (findings[ADDRESS]["stopped"], list(findings[ADDRESS]["found"])) == (True, ["sipguard-blocked"])
-    assert f"{ADDRESS}: STOPPED\n  on a blocklist as 203.0.113.8/29: " in text
-    # Trust is nothing that a ban could be lifted from.
-    assert (findings["203.0.113.10"]["stopped"], len(findings["203.0.113.10"]["found"])) == (False, 2)
+def test_unban_of_a_network_takes_out_what_was_learned_inside(listed: FakeHost, data: str) -> None:
+    done = unban(listed, parse_networks("203.0.113.8/29", "address"), directory=data)
+    assert done.removed == {"203.0.113.8/29": ["sipguard-offenders4", "sipguard-observed4"]}
+    assert members(listed)["sipguard-offenders4"] == []
+    # Bans are taken away as they were made.
+    assert members(listed)["sipguard-banned4"] == ["198.51.100.0/24", "203.0.113.10", ADDRESS]
 
 
-def test_unban_on_a_host_without_sets(host: FakeHost) -> None:
-    findings, dummy, status = unban(host, [ipaddress.ip_address(ADDRESS)])
-    assert (findings[ADDRESS]["removed"], status) == ([], 0)
+@pytest.mark.parametrize("inside", ["198.51.100.7", "198.51.100.0/25"])
+def test_unban_inside_a_banned_network_names_it_and_changes_nothing(listed: FakeHost, data: str, inside: str) -> None:
+    before = members(listed)
+    with pytest.raises(bans.Refusal) as error:
+        unban(listed, [*parse_networks(ADDRESS, "address"), *parse_networks(inside, "address")], directory=data)
+    assert error.value.refused == {
+        inside: f"{inside} is banned as part of 198.51.100.0/24: unban 198.51.100.0/24, or trust {inside}"
+    }
+    assert members(listed) == before
+    assert unban(listed, parse_networks(inside, "address"), learned_only=True, directory=data).changed is False
 
 
-def test_unban_that_ipset_refuses_is_an_error(listed: FakeHost) -> None:
+def test_unban_on_a_host_without_sets(host: FakeHost, data: str) -> None:
+    done = unban(host, parse_networks(ADDRESS, "address"), directory=data)
+    assert (done.removed, done.changed) == ({ADDRESS: []}, False)
+
+
+def test_unban_that_ipset_refuses_is_an_error(listed: FakeHost, data: str) -> None:
     def refuse(argv: object, stdin: str) -> Completed | None:
         return Completed(1, "", "ipset v7.17: Kernel error received: Busy\n") if stdin.startswith("del ") else None
 
     listed.interfere = refuse
     with pytest.raises(CommandError, match=r"ipset failed: .*Kernel error received: Busy"):
-        unban(listed, [ipaddress.ip_address(ADDRESS)])
+        unban(listed, parse_networks(ADDRESS, "address"), directory=data)
+
+
+def test_unban_reads_the_exceptions_before_it_changes_anything(listed: FakeHost, data: str) -> None:
+    Path(data).mkdir()
+    (Path(data) / "exceptions").write_text("garbage\n")
+    before = members(listed)
+    with pytest.raises(Exception, match=r"exceptions is damaged"):
+        unban(listed, parse_networks(ADDRESS, "address"), directory=data)
+    assert members(listed) == before
 
 
 @pytest.fixture
-def command(listed: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+def command(listed: FakeHost, tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     monkeypatch.setattr(cli, "HostRunner", lambda: listed)
     monkeypatch.setattr(cli, "Store", lambda: Store(str(tmp_path / "sipguard")))
+    monkeypatch.setattr(verbs, "DIRECTORY", data)
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     return listed
 
@@ -99,19 +132,22 @@ def test_command_takes_several_addresses(command: FakeHost, capsys: pytest.Captu
     findings = json.loads(capsys.readouterr().out)
     assert {address: len(found["removed"]) for address, found in findings.items()} == {ADDRESS: 3, "2001:db8::9": 3}
     assert cli.main(["unban", "--learned", "203.0.113.10"]) == 0
-    assert capsys.readouterr().out.startswith("203.0.113.10: taken out of sipguard-offenders4, sipguard-observed4\n")
-    assert members(command)["sipguard-banned4"] == ["203.0.113.10"]
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "203.0.113.10: taken out of sipguard-offenders4, sipguard-observed4",
+        "203.0.113.10: not stopped",
+    ]
+    assert members(command)["sipguard-banned4"] == ["198.51.100.0/24", "203.0.113.10"]
 
 
-@pytest.mark.parametrize("wrong", ["192.0.2", "localhost", "203.0.113.0/24", "", "fe80::1%eth0", "203.0.113.9 -exist"])
+@pytest.mark.parametrize("wrong", ["192.0.2", "localhost", "203.0.113.1/24", "", "fe80::1%eth0", "203.0.113.9 -exist"])
+@pytest.mark.parametrize("verb", ["ban", "unban"])
 def test_command_changes_nothing_when_one_is_no_address(
-    command: FakeHost, capsys: pytest.CaptureFixture[str], wrong: str
+    command: FakeHost, capsys: pytest.CaptureFixture[str], verb: str, wrong: str
 ) -> None:
     before = members(command)
-    assert cli.main(["unban", ADDRESS, wrong]) == 2
-    assert capsys.readouterr() == (
-        "",
-        f"sipguard: {wrong!r} is not an address; 192.0.2.7 or 2001:db8::7 would be right\n",
-    )
+    assert cli.main([verb, ADDRESS, wrong]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"sipguard: address: {wrong!r} cannot be used; ")
     assert members(command) == before
     assert command.calls == []

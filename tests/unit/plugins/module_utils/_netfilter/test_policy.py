@@ -32,6 +32,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names impo
     OFFENDERS,
     PRE_SLOTS,
     RATE_SLOTS,
+    WATCHED,
     Family,
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy import (
@@ -134,7 +135,7 @@ def test_assemble_keeps_the_fixed_order(family: Family) -> None:
     policy = Policy(family)
     for slot, feeds in ((CHAIN_UA, OFFENDERS), (CHAIN_GATE, ""), (CHAIN_RATE, "")):
         policy = with_member_of(policy, slot, feeds)
-    policy = policy.with_member(CHAIN_HOST, host_member()).with_drop(BLOCKED).with_drop(BANNED)
+    policy = policy.with_member(CHAIN_HOST, host_member()).with_drop(WATCHED).with_drop(BLOCKED).with_drop(BANNED)
     tables = assemble(policy, 0x4000000)
     main, judge, pre = tables["filter"][CHAIN_MAIN], tables["filter"][CHAIN_JUDGE], tables["raw"][CHAIN_PRE]
     assert targets(main) == [CHAIN_RATE, CHAIN_RATE, "RETURN", CHAIN_HOST, "CONNMARK", CHAIN_JUDGE, CHAIN_JUDGE]
@@ -154,6 +155,16 @@ def test_assemble_drops_only_sip_of_a_learned_offender() -> None:
     offenders, banned = (raw[rule.target] for rule in raw[CHAIN_PRE])
     assert [rule.matches for rule in offenders[1:]] == [(m.ports("5060:5061"),)] * 2
     assert [(rule.header, rule.matches) for rule in banned[1:]] == [((), ())]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_assemble_notes_the_watched_and_drops_nothing_of_them(family: Family) -> None:
+    raw = assemble(Policy(family).with_drop(WATCHED), 0x4000000)["raw"]
+    (look,) = raw[CHAIN_PRE]
+    assert look.matches == (m.in_set("sipguard-watched" + family.suffix),)
+    assert targets(raw[look.target]) == ["RETURN", "SET"]
+    added = {option.name: option.values for option in raw[look.target][1].target_options}
+    assert added["--add-set"] == ("sipguard-observed" + family.suffix, "src")
 
 
 @pytest.mark.parametrize("slot", [CHAIN_UA, CHAIN_RATE, CHAIN_HOST])

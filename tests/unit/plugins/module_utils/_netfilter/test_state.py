@@ -289,11 +289,30 @@ def test_members_lose_the_time_that_has_passed(busy: FakeHost, files: str) -> No
 def test_set_is_made_anew_with_its_options(busy: FakeHost, files: str) -> None:
     made = "hash:net family inet hashsize 64 maxelem 9 timeout 60 bucketsize 12 initval 0x1"
     members = {"192.0.2.0/24": " timeout 7 nomatch", "192.0.2.128/25": " timeout 0"}
-    busy.sets["sipguard-blocked4"] = (made, dict(members))
+    busy.sets["sipguard-known4"] = (made, dict(members))
     kept = State.parse(capture(busy, files).render())
     busy.sets.clear()
     bring_back(busy, kept, files)
-    assert busy.sets == {"sipguard-blocked4": (made, members)}
+    assert busy.sets == {"sipguard-known4": (made, members)}
+
+
+def test_members_of_the_blocklists_are_not_kept(busy: FakeHost, files: str) -> None:
+    """They may be a hundred thousand, and are in files of their own."""
+    made = "hash:net family inet hashsize 64 maxelem 9"
+    for base in ("sipguard-blocked", "sipguard-watched"):
+        busy.sets[f"{base}4"] = (made, {"192.0.2.0/24": ""})
+    text = capture(busy, files).render()
+    assert "192.0.2.0/24" not in text
+    bring_back(busy, State.parse(text), files)
+    assert all(
+        busy.sets[f"{base}4"] == (made, {"192.0.2.0/24": ""}) for base in ("sipguard-blocked", "sipguard-watched")
+    )
+    busy.sets.clear()
+    bring_back(busy, State.parse(text), files)
+    assert {name: members for name, (dummy, members) in busy.sets.items()} == {
+        "sipguard-blocked4": {},
+        "sipguard-watched4": {},
+    }
 
 
 def test_lasting_state_leaves_what_sets_hold_now(busy: FakeHost, files: str) -> None:

@@ -1,0 +1,105 @@
+#!/usr/bin/env python
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write docs/range-presets.md from the tables of plugins/module_utils/_sip/range_presets.
+
+usage: docs/bin/range_presets.py [--check]
+
+With --check nothing is written; the exit status is 1 when the page isn't what the tables say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "range-presets.md"
+
+INTRODUCTION = """\
+<!-- Written by docs/bin/range_presets.py from plugins/module_utils/_sip/range_presets; edit the tables, not this page. -->
+
+# The presets of ranges
+
+Addresses and ranges that others have published, as they published them. `pbx_blocklists_presets` names those to be
+used, and is empty by default: **no preset is on unless you name it.** What lists do with them: [blocklists](guides/blocklists.md).
+
+| tier | what is in it |
+|---|---|
+| `hosters` | whole ranges, with other people's customers in them. Run it in mode observe for a week first |
+| `addresses` | single sources, seen once. Old ones are most likely somebody else's by now |
+
+*Reviewed* is the day on which the entries were last compared with their publication, and the warning was written. It does not say
+that they still attack: nobody knows that of an undated list. What could not be verified is called so.
+"""
+
+
+def cell(text: str) -> str:
+    """Return text as the plain text of a cell."""
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|" else char for char in text)
+
+
+def page() -> str:
+    """Return the whole page."""
+    return "\n".join(parts())
+
+
+def parts() -> Iterator[str]:
+    """Yield the page piece by piece."""
+    from ansible_collections.sipguard.pbx.plugins.module_utils._sip.range_presets import RANGE_PRESETS, details
+    from ansible_collections.sipguard.pbx.plugins.module_utils._sip.ranges import parse_range
+
+    yield INTRODUCTION
+    for name in RANGE_PRESETS:
+        preset = details(name)
+        spans = []
+        for entry in preset.entries:
+            version, first, last = parse_range(entry.value)
+            if version != 4:
+                raise SystemExit(f"{name}: {entry.value}: this page counts IPv4 addresses only")
+            spans.append((ipaddress.IPv4Address(first), ipaddress.IPv4Address(last)))
+        networks = [network for span in spans for network in ipaddress.summarize_address_range(*span)]
+        total = sum(network.num_addresses for network in ipaddress.collapse_addresses(networks))
+        shortest = min(network.prefixlen for network in networks)
+        yield f"## {name}\n"
+        yield f"**{cell(preset.warning)}**\n"
+        yield f"- Source: {cell(preset.source)}"
+        yield f"- Published: {cell(preset.published)}. Reviewed: {preset.reviewed}. Tier: `{preset.tier}`"
+        yield f"- {len(spans)} entries, {total:,} addresses; the widest network in it is a /{shortest}\n"
+        yield "| entry | addresses | note |"
+        yield "|---|---|---|"
+        for entry, (begin, end) in zip(preset.entries, spans, strict=True):
+            yield f"| `{entry.value}` | {int(end) - int(begin) + 1:,} | {cell(entry.note)} |"
+        yield ""
+
+
+def main() -> int:
+    """Write or check the page."""
+    parser = argparse.ArgumentParser(
+        description="Write docs/range-presets.md from the tables of the presets of ranges."
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page is out of date")
+    check = parser.parse_args().check
+    with tempfile.TemporaryDirectory() as tree:
+        namespace = Path(tree, "ansible_collections", "sipguard")
+        namespace.mkdir(parents=True)
+        (namespace / "pbx").symlink_to(ROOT)
+        sys.path.insert(0, tree)
+        sys.dont_write_bytecode = True
+        text = page()
+    if not check:
+        PAGE.write_text(text, encoding="utf-8")
+        return 0
+    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
+        return 0
+    print("docs/range-presets.md isn't what the tables say; run docs/bin/range_presets.py", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

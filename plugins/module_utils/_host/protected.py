@@ -1,0 +1,105 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who must not be blocked or banned on this host, whatever a list says: the host itself, and those without whom it is no use."""
+
+from __future__ import annotations
+
+import ipaddress
+import pathlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from .._netfilter import routing, sets
+from .._netfilter.names import FAMILIES, TRUSTED
+from .._netfilter.runner import Runner
+from .._sip import ranges
+from .._sip.errors import SipguardError
+from .ssh import logged_in, ssh_peers
+
+__all__ = ["Protected", "find", "find_at_boot"]
+
+_OWN, _GATEWAY, _RESOLVER = "an address of this host", "a gateway of this host", "a resolver of this host"
+_SSH = "the peer of an SSH connection"
+# What a host still has when it has been restarted.
+_LASTING = (_OWN, _GATEWAY, _RESOLVER)
+# A list may hold private and reserved addresses if somebody says so; but never those without which no host works: programs that
+# talk to each other, and the neighbours of IPv6, which find each other from link-local addresses (RFC 4861, 4.1 to 4.3).
+_ALWAYS = {
+    "127.0.0.0/8": "loopback",
+    "::/127": "loopback",
+    "fe80::/10": "link-local, which IPv6 cannot do without",
+}
+_RESOLVERS = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+
+
+@dataclass(frozen=True)
+class Protected:
+    """A network as ipset prints it, and why it is protected, in a few words."""
+
+    network: str
+    why: str
+
+    def range(self) -> tuple[int, int, int]:
+        """Version, first and last address."""
+        return ranges.parse_range(self.network)
+
+
+def find(runner: Runner, headers: Mapping[str, sets.SetHeader] | None = None) -> list[Protected]:
+    """Each network once, under the first reason; ``headers`` are those of the live sets, if they are known.
+
+    Raises SipguardError when it cannot be found out.
+    """
+    found: dict[str, str] = {}
+    try:
+        facts = [(address, _OWN) for address in routing.addresses()]
+        facts += [(address, _GATEWAY) for address in routing.gateways()]
+    except OSError as error:
+        raise SipguardError(f"cannot read this host's addresses and routes: {error}") from error
+    facts += [(address, _RESOLVER) for address in _resolvers()]
+    facts += [(address, _SSH) for address in (*ssh_peers(), *logged_in())]
+    for address, why in facts:
+        network = _plain(address)
+        if network:
+            found.setdefault(network, why)
+    found.update(_ALWAYS)
+    if runner.which("ipset"):
+        headers = sets.read_headers(runner) if headers is None else headers
+        for family in FAMILIES:
+            name = TRUSTED + family.suffix
+            if name in headers and headers[name].entries:
+                for member in sets.read_members(runner, name):
+                    found.setdefault(member, "trusted")
+    return [Protected(network, why) for network, why in found.items()]
+
+
+def find_at_boot(runner: Runner, remembered: Iterable[tuple[str, str]]) -> list[Protected]:
+    """The same before the network is up, with what was protected the last time. Raises SipguardError."""
+    found = {item.network: item for item in (Protected(*pair) for pair in remembered) if item.why in _LASTING}
+    found.update((item.network, item) for item in find(runner))
+    return list(found.values())
+
+
+def _resolvers() -> list[str]:
+    """Name servers of this host (resolv.conf(5)); what is no address there is of no use to anybody."""
+    found = []
+    for path in _RESOLVERS:
+        try:
+            text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        for line in text.splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] == "nameserver":
+                found.append(words[1].partition("%")[0])
+    return found
+
+
+def _plain(address: str) -> str:
+    """An address as ipset prints it, "" for what is none; of IPv4 written as IPv6 it is the IPv4 that packets come from."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)
