@@ -47,7 +47,9 @@ options:
       url:
         description:
           - Where it is fetched from, over https. Needed for O(feeds[].kind=url); the others know their address.
-          - What stands behind a C(?) is never shown.
+          - >-
+            What stands behind a C(?) is left out of errors, diffs and C(sipguard feeds status). But Ansible shows and logs the options of a
+            module, this one among them, so a secret does not belong there.
         type: str
       every:
         description:

@@ -24,6 +24,7 @@ KEY_VARIABLE = "pbx_blocklists_apiban_key"
 _FIRST = "100"  # the cursor before everything APIBAN has
 _RATE_WINDOW = 120  # s, the period of APIBAN's documented limit
 _BATCH_SIZE = 262144  # bytes: 250 addresses are 12,000
+_MAX_LINES = 2_000_000  # sixteen MiB of the shortest lines would take half a gigabyte of memory
 _HEADER_VALUE = re.compile(r"[ -~]{1,256}")
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _COUNT = re.compile(r"#\s*TOTAL NETBLOCK:\s*([0-9]{1,9})\s*", re.IGNORECASE)
@@ -115,6 +116,8 @@ def _fetch_list(client: Client, feed: Feed, memory: Memory, source: str) -> Fetc
     # A portal one has to log in to, or a page that tells of maintenance.
     if body.startswith(b"<"):
         raise FeedError("the answer is a web page, not a list", temporary=True)
+    if body.count(b"\n") > _MAX_LINES:
+        raise FeedError(f"the answer has more than {_MAX_LINES} lines", temporary=False)
     # Not splitlines(), which sees ends of lines in characters that no list has them in.
     lines = body.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
     notes = _check_count(lines) if feed.kind == VOIPBL else []

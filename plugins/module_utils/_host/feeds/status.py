@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..._netfilter import blocklist
 from ..._netfilter.backend import has_family
+from ..._netfilter.engine import Engine
 from ..._netfilter.lists import NamedList
-from ..._netfilter.names import FAMILIES
+from ..._netfilter.names import CHAIN_PRE, FAMILIES
 from ..._netfilter.runner import Runner
 from ..._sip.errors import SipguardError
 from ..exceptions import shields
+from ..restore import live_rules
 from ..switch import when
 from . import units
 from .feed import Feed
@@ -88,7 +90,7 @@ def warnings(store: FeedStore, now: float | None = None) -> list[str]:
 
 def status(runner: Runner, store: FeedStore | None = None) -> tuple[dict[str, Any], str, int]:
     """Everything about every list, the same as text, and the exit status: 1 when a feed has failed or is out of date, or a list
-    is damaged, or the sets are not what the lists say. Raises SipguardError when the settings cannot be read."""
+    is damaged, the sets are not what the lists say, or no rule looks into them. Raises SipguardError when the settings cannot be read."""
     place = store or FeedStore()
     now = time.time()
     feeds = {feed.name: feed for feed in place.feeds()}
@@ -118,6 +120,12 @@ def status(runner: Runner, store: FeedStore | None = None) -> tuple[dict[str, An
         if lists:
             loaded = _compare(runner, place, lists, now)
             left_out = loaded.left_out
+            unheeded = _unheeded(runner, loaded.members)
+            if unheeded:
+                errors.append(
+                    f"no rule looks into {', '.join(unheeded)}, so nobody in there is stopped or noted: 'sipguard repair', or run the "
+                    "playbook again"
+                )
             if loaded.changed:
                 errors.append("the sets do not hold what the lists say: 'sipguard feeds refresh' loads them")
     except SipguardError as error:
@@ -125,6 +133,18 @@ def status(runner: Runner, store: FeedStore | None = None) -> tuple[dict[str, An
     found = {"lists": rows, "left_out": left_out, "errors": errors}
     bad = bool(errors) or any(row.get("failed") for row in rows.values())
     return found, "\n".join(_text(found, now)), int(bad)
+
+
+def _unheeded(runner: Runner, names: Iterable[str]) -> list[str]:
+    """Those of the sets that no rule looks into: somebody has flushed the rules, or a change of them was taken back."""
+    engine = Engine(runner)
+    snapshot = engine.snapshot()
+    heeded: set[str] = set()
+    for family in engine.families:
+        live = live_rules(snapshot, family)
+        rules = live.own_chains("raw").get(CHAIN_PRE, ()) if live.table("raw").hooks else ()
+        heeded.update(name for rule in rules for name in rule.sets())
+    return [name for name in names if name not in heeded]
 
 
 def _compare(runner: Runner, store: FeedStore, lists: Mapping[str, NamedList], now: float) -> blocklist.Loaded:

@@ -54,6 +54,15 @@ def test_why_refuses_what_is_no_address(
     assert host.calls == []
 
 
+@pytest.mark.parametrize("words", [["why"], ["exceptions", "remove"]])
+def test_ipv4_written_as_ipv6_is_refused(words: list[str], host: FakeHost, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be looked for among the IPv6 addresses, and reported as not stopped."""
+    assert cli.main([*words, "::ffff:203.0.113.9"]) == 2
+    said = "sipguard: the kernel sees '::ffff:203.0.113.9' as IPv4; 203.0.113.9 would be right\n"
+    assert capsys.readouterr() == ("", said)
+    assert host.calls == []
+
+
 @pytest.mark.parametrize("arguments", [[], ["nothing"], ["why"], ["status", "extra"], ["restore", "--json"]])
 def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as error:

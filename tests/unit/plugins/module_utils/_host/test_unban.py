@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._host import bans, cli, verbs
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.unban import unban
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.lists import Lists, NamedList
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import CommandError, Completed
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.addresses import parse_networks
@@ -81,6 +82,18 @@ def test_unban_of_a_network_takes_out_what_was_learned_inside(listed: FakeHost, 
     assert members(listed)["sipguard-offenders4"] == []
     # Bans are taken away as they were made.
     assert members(listed)["sipguard-banned4"] == ["198.51.100.0/24", "203.0.113.10", ADDRESS]
+
+
+@pytest.mark.parametrize(
+    ("network", "named"),
+    [("203.0.113.0/28", True), ("203.0.113.9/32", False), ("198.18.0.0/24", False), ("192.0.2.8/29", True)],
+)
+def test_unban_of_a_network_says_which_lists_still_name_it(
+    listed: FakeHost, data: str, network: str, named: bool
+) -> None:
+    Lists(f"{data}/lists").write(NamedList("voipbl").with_words(["203.0.113.0-203.0.113.3", "192.0.2.0/24"]))
+    (said,) = unban(listed, parse_networks(network, "address"), check=True, directory=data).said.values()
+    assert ("still named by voipbl" in said) is named
 
 
 @pytest.mark.parametrize("inside", ["198.51.100.7", "198.51.100.0/25"])

@@ -192,6 +192,11 @@ def test_list_that_is_the_same_stays_as_it_is(change: dict[str, Any]) -> None:
         ({"sources": [], "min_prefix_ipv6": 129}, r"^min_prefix_ipv6: 129 cannot be used"),
         ({"sources": [], "never": ["example.com"]}, r"^never: 'example.com' cannot be used; it is a name, or a word"),
         ({"sources": [], "never": ["8.8.8.8/24"]}, r"^never: '8.8.8.8/24' cannot be used; it is bits set behind"),
+        (
+            {"sources": [], "never": ["0.0.0.0/0"]},
+            r"^never: '0.0.0.0/0' cannot be used; it means every address there is",
+        ),
+        ({"sources": [], "never": ["::/0"]}, r"^never: '::/0' cannot be used; it means every address there is"),
     ],
 )
 def test_bad_option_is_refused(options: dict[str, Any], said: str) -> None:

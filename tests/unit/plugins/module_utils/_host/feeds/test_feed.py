@@ -172,6 +172,22 @@ def test_password_in_an_address_is_refused_and_not_repeated(changes: dict[str, s
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://lists.example.org/sip.txt?token=hunter2",
+        "https://lists.example.org/sip.txt?token=hunter2|",
+        "ftp://lists.example.org/sip.txt?token=hunter2",
+        "https://lists.example.org:0/sip.txt?token=hunter2",
+        "https://lists.example.org:x/sip.txt?token=hunter2",
+    ],
+)
+def test_query_of_an_address_is_not_repeated_when_it_is_refused(url: str) -> None:
+    with pytest.raises(OptionError, match=r"lists\.example\.org") as caught:
+        read_feed({**LIST, "url": url})
+    assert "hunter2" not in str(caught.value)
+
+
 def test_query_is_not_shown() -> None:
     feed = read_feed({**LIST, "url": "https://lists.example.org/sip.txt?token=hunter2"})
     assert feed.shown_url == "https://lists.example.org/sip.txt"

@@ -69,6 +69,25 @@ def test_pieces_come_on_top_and_age(server: FeedServer) -> None:
     assert again(feed, third, now=NOW + WEEK).named.count == 2
 
 
+def test_all_pieces_are_fetched_again_after_a_clock_that_was_far_ahead(server: FeedServer) -> None:
+    feed, site = apiban(server), server.site()
+    assert site.apiban
+    site.apiban.addresses = addresses(2)
+    first = again(feed)
+    assert again(feed, first, now=NOW + 9).memory.cursor == first.memory.cursor
+    # The refresh itself was ahead, or the one before it, which has left an empty list behind.
+    empty = replace(first, named=first.named.unexpired(NOW + 9 * WEEK))
+    assert empty.named.count == 0
+    for last, now in ((first, NOW + 9 * WEEK), (empty, NOW)):
+        assert again(feed, last, now=now).named.count == 2
+
+
+def test_more_lines_than_any_list_has_are_not_taken_apart(server: FeedServer) -> None:
+    feed = plain(server, "198.18.0.1", *[""] * 2_000_001, "198.18.0.2")
+    with pytest.raises(SipguardError, match="has more than 2000000 lines"):
+        again(feed)
+
+
 def test_pieces_grow_by_anything_until_all_have_come_and_not_after(server: FeedServer) -> None:
     feed, site = apiban(server), server.site()
     assert site.apiban
