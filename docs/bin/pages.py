@@ -82,8 +82,8 @@ def kind_of(option: dict[str, Any]) -> str:
     return f"list of {option['elements']}" if kind == "list" and "elements" in option else str(kind)
 
 
-def options_list(options: dict[str, Any]) -> list[str]:
-    """One item per option: name, type, whether it is required, its default and choices, then what it means."""
+def options_list(options: dict[str, Any], indent: str = "") -> list[str]:
+    """One item per option: name, type, whether it is required, its default and choices, what it means, and what it is made of."""
     lines = []
     for name, option in options.items():
         facts = [kind_of(option)]
@@ -94,9 +94,10 @@ def options_list(options: dict[str, Any]) -> list[str]:
         if option.get("default") is not None:
             default = option["default"]
             facts.append(f"default `{default if isinstance(default, str) and default else json.dumps(default)}`")
-        lines.append(f"- **`{name}`** ({'; '.join(facts)})  ")
-        lines += [f"  {text}  " for text in sentences(option["description"])]
+        lines.append(f"{indent}- **`{name}`** ({'; '.join(facts)})  ")
+        lines += [f"{indent}  {text}  " for text in sentences(option["description"])]
         lines[-1] = lines[-1].rstrip()
+        lines += options_list(option.get("suboptions") or {}, indent + "  ")
     return lines
 
 

@@ -52,7 +52,7 @@ options:
     type: str
     default: ""
   backend:
-    description: Which iptables to use. V(auto) takes what the command C(iptables) is on the host.
+    description: Which iptables to use. V(auto) takes that of sipguard's rules for the next boot, else what the command C(iptables) is.
     type: str
     choices: [auto, nft, legacy]
     default: auto
@@ -168,6 +168,7 @@ from ..module_utils._host.unban import unban
 from ..module_utils._netfilter.engine import Engine
 from ..module_utils._netfilter.lock import exclusive
 from ..module_utils._netfilter.options import MAX_LOCK_TIMEOUT
+from ..module_utils._netfilter.persist import Store
 from ..module_utils._netfilter.runner import runner_for
 from ..module_utils._netfilter.switch_guard import require_armed
 from ..module_utils._sip.errors import OptionError, SipguardError
@@ -223,6 +224,7 @@ def _apply(module: AnsibleModule) -> bans.Done:
     if not 1 <= options["lock_timeout"] <= MAX_LOCK_TIMEOUT:
         raise OptionError("lock_timeout", options["lock_timeout"], f"1 to {MAX_LOCK_TIMEOUT} seconds would be right")
     runner = runner_for(check)
+    backend = Store().backend() if options["backend"] == "auto" else options["backend"]
     with exclusive(options["lock_timeout"], not check):
         require_armed(options["switch"])
         if state == "unbanned":
@@ -233,12 +235,12 @@ def _apply(module: AnsibleModule) -> bans.Done:
                 reason=reason,
                 persist=persist,
                 check=check,
-                backend=options["backend"],
+                backend=backend,
                 lock_timeout=options["lock_timeout"],
             )
         if state == "banned":
-            bans.require_bannable(networks, protected.find(runner))
-        engine = Engine(runner, options["backend"], options["lock_timeout"])
+            bans.require_bannable(networks, protected.find(runner, sessions=False))
+        engine = Engine(runner, backend, options["lock_timeout"])
         if state == "cleared":
             return bans.clear(engine, persist=persist, check=check)
         return bans.ban(engine, networks, seconds, reason, persist=persist, check=check)

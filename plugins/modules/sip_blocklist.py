@@ -267,6 +267,7 @@ def main() -> None:
                     directory=store.directory,
                     persist=options["persist"],
                     check=check,
+                    keep=any(name not in edited for name in store.names() if name not in lists),
                     snapshot=snapshot,
                 )
             except SipguardError:

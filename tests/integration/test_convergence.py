@@ -346,7 +346,7 @@ def test_two_that_disagree_at_once(lab: Lab) -> None:
         results = _at_once(lab, (UA, {"presets": ["scanners", "aggressive"]}), (UA, {"state": "absent"}))
         assert not any(result.get("failed") for result in results), results
         saved = "".join(lab.save(family) for family in (4, 6))
-        assert ("SIPGUARD" in saved) is ("sipguard-offenders" in lab.sets()) is ("./rules.v4" in lab.files())
+        assert ("SIPGUARD" in saved) is ("sipguard-offenders" in lab.sets()) is ("etc/sipguard/rules.v4" in lab.files())
         lab.blocklist()
         assert not lab.blocklist()["changed"]
         _whole(lab)

@@ -465,7 +465,12 @@ def _take_picture(runner: Runner, wanted: Bans, done: Done, *, persist: bool, ch
             done.before += f"{_FILE} for the next boot: outdated\n"
         done.changed = True
         if not check:
-            picture.write(read_live(runner, sets.read_headers(runner)))
+            try:
+                picture.write(read_live(runner, sets.read_headers(runner)))
+            except SipguardError as error:
+                # A disk that is full is no reason to let in whom somebody wants out, or the other way round.
+                done.warnings.append(f"{error}; what was asked for is in force, and forgotten at the next boot")
+                done.persisted = False
     done.persisted &= not outdated or (persist and not check)
 
 

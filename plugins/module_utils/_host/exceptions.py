@@ -154,5 +154,7 @@ def reload(
         return {"changed": False, "diff": {"before": "", "after": ""}, "persisted": True, "warnings": errors}
     protected = shields(engine.runner, exempt)
     folder = pathlib.Path(directory) / "lists"
-    result = blocklist.converge(engine, lists, protected, directory=folder, persist=persist, check=check)[1]
+    result = blocklist.converge(
+        engine, lists, protected, directory=folder, persist=persist, check=check, keep=bool(errors)
+    )[1]
     return {**result, "warnings": [*errors, *result["warnings"]]}

@@ -45,10 +45,13 @@ class Protected:
         return ranges.parse_range(self.network)
 
 
-def find(runner: Runner, headers: Mapping[str, sets.SetHeader] | None = None) -> list[Protected]:
+def find(
+    runner: Runner, headers: Mapping[str, sets.SetHeader] | None = None, *, sessions: bool = True
+) -> list[Protected]:
     """Each network once, under the first reason; ``headers`` are those of the live sets, if they are known.
 
-    Raises SipguardError when it cannot be found out.
+    Without ``sessions`` of everybody who is logged in only the caller counts: a ban is meant, and may be for an intruder. Raises
+    SipguardError when it cannot be found out.
     """
     found: dict[str, str] = {}
     try:
@@ -57,7 +60,7 @@ def find(runner: Runner, headers: Mapping[str, sets.SetHeader] | None = None) ->
     except OSError as error:
         raise SipguardError(f"cannot read this host's addresses and routes: {error}") from error
     facts += [(address, _RESOLVER) for address in _resolvers()]
-    facts += [(address, _SSH) for address in (*ssh_peers(), *logged_in())]
+    facts += [(address, _SSH) for address in (*ssh_peers(), *(logged_in() if sessions else ()))]
     for address, why in facts:
         network = _plain(address)
         if network:

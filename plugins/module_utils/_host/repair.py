@@ -25,7 +25,7 @@ from .._netfilter.persist import Store, rules_file
 from .._netfilter.ruleset import Ruleset
 from .._netfilter.runner import Runner
 from .._sip.errors import SipguardError
-from .restore import damage, live_rules, policy_of, restore
+from .restore import damage, drops_wanted, live_rules, policy_of, restore
 from .switch import Switch
 
 __all__ = ["Repair", "repair", "watch"]
@@ -83,6 +83,8 @@ def _missing(runner: Runner, store: Store) -> Iterator[str]:
         live = live_rules(snapshot, family)
         for part in damage(family, live, on_disk.get(family)):
             yield f"{family.name}: {part}"
+        for base in sorted(drops_wanted(family, snapshot.headers) - policy_of(family, live).drops):
+            yield f"{family.name}: the rule that looks into {base}"
         if family in lost and not live.hiding and not policy_of(family, live).members:
             yield f"{family.name}: every rule, and the file to load them from"
     if blocklist.missing(snapshot.headers, Lists().directory):

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from .._netfilter import blocklist, sets, trust
+from .._netfilter import blocklist, netlink, sets, trust
 from .._netfilter.backend import has_family
 from .._netfilter.engine import Engine, Snapshot
 from .._netfilter.lists import Lists
-from .._netfilter.names import FAMILIES, Family
+from .._netfilter.names import BANNED, BLOCKED, FAMILIES, WATCHED, Family
 from .._netfilter.persist import BOOT_SETTINGS, FILES, MANIFEST, SETS_FILE, Store, boot_loader, rules_file
 from .._netfilter.policy import Policy, assemble, generations, read_policy
 from .._netfilter.ruleset import HOOKS, Ruleset
@@ -23,7 +23,7 @@ from .._sip.errors import SipguardError
 from . import bans, exceptions, protected
 from .emergency import Settings, closed
 
-__all__ = ["create_sets", "damage", "live_rules", "policy_of", "restore"]
+__all__ = ["create_sets", "damage", "drops_wanted", "live_rules", "policy_of", "restore", "restore_outside"]
 
 # Where netfilter-persistent keeps what somebody has saved; chains of ours may be among it.
 _SAVED = ("/etc/iptables/rules.v4", "/etc/iptables/rules.v6")
@@ -64,14 +64,56 @@ def restore(runner: Runner, store: Store, doubts: Sequence[str] = ()) -> tuple[l
             if settings.on_boot_failure == "close":
                 problem += _close(runner, store, settings, family)
             errors.append(problem)
+    found = restore_outside(runner)
+    done += found[0]
+    errors += found[1]
+    if not done and not errors:
+        done.append("nothing to load: /etc/sipguard holds no rules")
+    return done, errors
+
+
+def restore_outside(runner: Runner) -> tuple[list[str], list[str]]:
+    """What is no part of the rules' files: lists, bans, and the rules that look into their sets, whatever state has been brought back.
+
+    Returns what was done and what went wrong, a sentence each; nothing is asked of a host that has neither.
+    """
+    done: list[str] = []
+    errors: list[str] = []
     _load_lists(runner, done, errors)
     try:
         done += bans.restore_bans(runner)
     except SipguardError as error:
         errors.append(f"the bans are not loaded: {error}")
-    if not done and not errors:
-        done.append("nothing to load: /etc/sipguard holds no rules")
+    try:
+        _ensure_drops(runner, done)
+    except SipguardError as error:
+        errors.append(f"banned and blocked sources are not dropped: {error}")
     return done, errors
+
+
+def drops_wanted(family: Family, headers: Mapping[str, sets.SetHeader]) -> frozenset[str]:
+    """Base names of the sets into which a rule has to look, because lists fill them or somebody is banned."""
+    banned = headers.get(BANNED + family.suffix)
+    names = {BANNED} if banned is not None and banned.entries else set()
+    listed = blocklist.filled(Lists().directory)
+    return frozenset(names | {base for base in (BLOCKED, WATCHED) if base + family.suffix in listed})
+
+
+def _ensure_drops(runner: Runner, done: list[str]) -> None:
+    """Add the rules for sets that are filled, where they are missing. Raises SipguardError."""
+    watch = netlink.Watch()
+    if not Lists().names() and not any(watch.entries(BANNED + family.suffix) for family in FAMILIES):
+        return
+    engine = Engine(runner, Store().backend())
+    snapshot = engine.snapshot()
+    targets = {}
+    for family in engine.families:
+        policy = snapshot.policy(family, "filter")
+        targets[family] = replace(policy, drops=policy.drops | drops_wanted(family, snapshot.headers))
+    # Not before the rules themselves: a host that loads nothing at boot has no file to be kept up to date.
+    outcome = engine.converge(targets, snapshot, persist=boot_loader() is not None, check=False)
+    if outcome.changed:
+        done.append("the rules that drop banned and blocked sources are there again")
 
 
 def _load_lists(runner: Runner, done: list[str], errors: list[str]) -> None:
@@ -85,9 +127,11 @@ def _load_lists(runner: Runner, done: list[str], errors: list[str]) -> None:
         shields = protected.find_at_boot(runner, blocklist.remembered(kept.directory))
         shields += [each.shield() for each in exceptions.Exceptions().read().values()]
         families = [family for family in FAMILIES if has_family(family)]
-        loaded = blocklist.fill(runner, lists, shields, families, directory=kept.directory, check=False)
-        count = sum(loaded.members.values())
-        done.append(f"blocked sources {'loaded' if loaded.changed else 'unchanged'}: {count} of {len(lists)} lists")
+        loaded = blocklist.fill(
+            runner, lists, shields, families, directory=kept.directory, check=False, keep=bool(damaged)
+        )
+        verb = "loaded" if loaded.changed else "unchanged"
+        done.append(f"blocked sources {verb}: {sum(loaded.members.values())} networks from {len(lists)} lists")
     except SipguardError as error:
         errors.append(f"the blocklists are not loaded: {error}")
 
@@ -133,7 +177,7 @@ def _converge(engine: Engine, target: Policy, verb: str) -> str:
 def _close(runner: Runner, store: Store, settings: Settings, family: Family) -> str:
     """Close a family, unless rules of ours stand there whole; returns the end of a sentence about it."""
     try:
-        engine = Engine(runner, _backend(store), store=_NOWHERE)
+        engine = Engine(runner, store.backend(), store=_NOWHERE)
         if family not in engine.families:
             return "; this kernel does not have it"
         live = live_rules(engine.snapshot(), family)
@@ -148,18 +192,6 @@ def _close(runner: Runner, store: Store, settings: Settings, family: Family) -> 
         else "the SIP ports are closed to all but trusted sources"
     )
     return f"; {who} until its rules are there again"
-
-
-def _backend(store: Store) -> str:
-    """The backend of the files, as far as they can be read, else that of the command iptables."""
-    for family in FAMILIES:
-        try:
-            found = store.read_rules(family)
-        except SipguardError:
-            continue
-        if found is not None:
-            return found[1]
-    return "auto"
 
 
 def policy_of(family: Family, ruleset: Ruleset) -> Policy:

@@ -54,6 +54,8 @@ def logged_in() -> list[str]:
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         except OSError:  # it has just ended
             continue
+        if "STATE=closing" in lines:
+            continue
         for line in lines:
             name, dummy, value = line.partition("=")
             if name == "REMOTE_HOST":

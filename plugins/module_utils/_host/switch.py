@@ -23,10 +23,11 @@ from typing import Any, TypeVar
 from .._netfilter.lock import exclusive
 from .._netfilter.persist import DIRECTORY
 from .._netfilter.runner import CommandError, Runner
-from .._netfilter.state import State, bring_back, capture, differences, put_files
+from .._netfilter.state import Back, State, bring_back, capture, differences, put_files
 from .._netfilter.switch_guard import STATE_DIRECTORY, Pending, boot_identity, now, read_pending
 from .._sip.errors import OptionError, SipguardError
 from .journal import Journal, Outcome, Record, Saved
+from .restore import restore_outside
 from .ssh import ssh_connections
 
 __all__ = [
@@ -388,7 +389,14 @@ class Switch:
                 record.history = record.history[:-1]
             record.confirmed = Saved(self.journal.keep(capture(self._runner, self._files).lasting()), time.time(), "")
             self.journal.close(record)
-        return replace(self._report(target, live, [*back.done, *back.notes]), pending=pending)
+        return replace(self._report(target, live, [*back.done, *back.notes, *self._outside(back)]), pending=pending)
+
+    def _outside(self, back: Back) -> list[str]:
+        """Lists and bans are no part of any state: what of them a state that was brought back has taken away, comes back."""
+        if not back.done or self._files != DIRECTORY:
+            return []
+        done, errors = restore_outside(self._runner)
+        return [line for line in done if " unchanged" not in line] + errors
 
     def _report(self, target: _Target, live: State, done: Sequence[str]) -> Report:
         changed = bool(done)
@@ -400,7 +408,7 @@ class Switch:
         back = bring_back(self._runner, state, self._files)
         if back.problems:
             raise SipguardError(f"not everything could be brought back: {_list(back.problems)}")
-        done = [*back.done, *back.notes]
+        done = [*back.done, *back.notes, *self._outside(back)]
         try:
             outcome = Outcome(pending.cookie if pending else "", False, time.time(), why)
             self._close(self.journal.record(), pending, outcome)

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from .._netfilter import blocklist, sets
 from .._netfilter.engine import DEFAULT_LOCK_TIMEOUT, Engine
 from .._netfilter.names import FAMILIES, OBSERVED, OFFENDERS
+from .._netfilter.persist import Store
 from .._netfilter.runner import Runner
 from .._netfilter.switch_guard import STATE_DIRECTORY
 from .._sip.addresses import Network
+from .._sip.errors import SipguardError
 from . import bans
 from .exceptions import Address, Exceptions, Exempt, read_lists, reload
 
@@ -33,14 +35,14 @@ def unban(
     persist: bool = True,
     check: bool = False,
     directory: str = STATE_DIRECTORY,
-    backend: str = "auto",
+    backend: str = "",
     lock_timeout: int = DEFAULT_LOCK_TIMEOUT,
 ) -> bans.Done:
     """Take addresses, or networks as they were banned, out of everything that stops them.
 
     An address that a named list has gets an exception, for ``seconds`` (0: for ever), so that no refresh brings the block back.
-    ``learned_only`` leaves bans and lists, which somebody has set on purpose. Trust stays as it is in either case. Raises
-    bans.Refusal, with nothing changed, for an address in a banned network, and SipguardError.
+    Without a ``backend`` it is that of the files. ``learned_only`` leaves bans and lists, which somebody has set on purpose. Trust
+    stays as it is in either case. Raises bans.Refusal, with nothing changed, for an address in a banned network, and SipguardError.
     """
     naming: dict[str, list[str]] = {}  # lists that name any address of a network
     if learned_only:
@@ -58,8 +60,12 @@ def unban(
         if listed:
             changed = _except(exempt, listed, seconds, reason, done)
             if changed and not check:
-                Exceptions(directory).write(exempt.values())
-            engine = Engine(runner, backend, lock_timeout)
+                try:
+                    Exceptions(directory).write(exempt.values())
+                except SipguardError as error:
+                    done.warnings.append(f"{error}; it gets through now, and until the lists are loaded again")
+                    done.persisted = False
+            engine = Engine(runner, backend or Store().backend(), lock_timeout)
             done.add(reload(engine, exempt.values(), persist=persist, check=check, directory=directory))
         for network in networks:
             ends = int(network.network_address), int(network.broadcast_address)
@@ -139,5 +145,5 @@ def forget(
         done.changed = True
         exceptions.write(kept.values())
     # Also where there is nothing to take back: a run that was killed may have left the sets as they were.
-    done.add(reload(Engine(runner, "auto", lock_timeout), kept.values(), directory=directory))
+    done.add(reload(Engine(runner, Store().backend(), lock_timeout), kept.values(), directory=directory))
     return done

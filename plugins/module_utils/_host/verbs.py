@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._netfilter.engine import DEFAULT_LOCK_TIMEOUT, Engine
 from .._netfilter.lock import exclusive
+from .._netfilter.persist import Store
 from .._netfilter.runner import Runner
 from .._netfilter.switch_guard import STATE_DIRECTORY
 from .._sip.errors import SipguardError
@@ -92,8 +93,8 @@ def _ban(runner: Runner, options: argparse.Namespace) -> Answer:
     networks = bans.parse_targets(options.addresses, "address")
     seconds, reason = bans.parse_time(options.time), bans.parse_reason(options.reason)
     with exclusive(DEFAULT_LOCK_TIMEOUT):
-        bans.require_bannable(networks, protected.find(runner))
-        done = bans.ban(Engine(runner), networks, seconds, reason, directory=DIRECTORY)
+        bans.require_bannable(networks, protected.find(runner, sessions=False))
+        done = bans.ban(Engine(runner, Store().backend()), networks, seconds, reason, directory=DIRECTORY)
     found = {
         text: {**done.bans[text], "said": said, "exception_removed": text in done.exceptions}
         for text, said in done.said.items()

@@ -29,6 +29,7 @@ from .._netfilter.names import (
     WATCHED,
     Family,
 )
+from .._netfilter.persist import Store
 from .._netfilter.policy import Member, Policy
 from .._netfilter.rule import Rule
 from .._netfilter.runner import Runner
@@ -89,7 +90,7 @@ class Scene:
         """Raises SipguardError when the kernel cannot be read; files that cannot be are findings."""
         self._runner, self._proc = runner, proc
         self._views: dict[Family, _View] = {}
-        engine = Engine(runner)
+        engine = Engine(runner, Store().backend())
         snapshot = engine.snapshot()
         self._headers = snapshot.headers
         self._bans = read_live(runner, self._headers)

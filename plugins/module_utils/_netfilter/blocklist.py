@@ -38,6 +38,7 @@ __all__ = [
     "Protects",
     "converge",
     "fill",
+    "filled",
     "find",
     "missing",
     "remembered",
@@ -181,13 +182,15 @@ class _Work:
             if names:
                 yield {"network": item.network, "why": item.why, "lists": names}
 
-    def members(self, base: str, family: Family) -> _Members:
+    def members(self, base: str, family: Family, kept: Iterable[str] = ()) -> _Members:
+        """Of one set; ``kept`` are members that stay as well, but for what is protected."""
         version = family.version
         mine = [each for each in self._lists.values() if (each.mode == ENFORCE) == _BASES[base]]
         public, private = (
             [part for each in mine if each.allow_private is allowed for part in self._packed[each.name][version]]
             for allowed in (False, True)
         )
+        private += [ranges.pack(first, last) for dummy, first, last in map(ranges.parse_range, kept)]
         holes = self._holes[version]
         if private:
             known = ranges.subtract(ranges.merged(public), ranges.bogons(version))
@@ -278,16 +281,18 @@ def fill(
     *,
     directory: pathlib.Path,
     check: bool,
+    keep: bool = False,
     admit: Callable[[], None] = lambda: None,
 ) -> Loaded:
     """Make the sets hold what the lists say, ``directory`` being where the note is kept. Sets that no list needs are left alone.
 
+    With ``keep`` nothing is taken out of them but what is protected: some list cannot be read, and nobody knows what was in it.
     ``admit`` is called before anything is changed, and raises SipguardError where something stands against it.
 
     Raises SipguardError with ipset's own words; the sets are then what they were.
     """
     names = _wanted_sets(lists, families)
-    inputs = _inputs(lists, protected, families)
+    inputs = _inputs(lists, protected, families) + ("+" if keep else "")
     note = _Note.read(directory)
     kernel = _kernel(names)
     # Without a digest of each nothing is known: it may not be allowed to read them.
@@ -307,7 +312,8 @@ def fill(
     digests: dict[str, str] = {}
     for name in names:
         family = next(each for each in families if name.endswith(each.suffix))
-        wanted = work.members(name[: -len(family.suffix)], family)
+        kept = sets.read_members(runner, name) if keep and name in headers else ()
+        wanted = work.members(name[: -len(family.suffix)], family, kept)
         digests[name] = wanted.digest()
         loaded.members[name] = wanted.count
         target = sets.spec(name, wanted.count)
@@ -342,6 +348,12 @@ def remembered(directory: pathlib.Path) -> list[tuple[str, str]]:
     return [(str(network), str(why)) for network, why in note.protected] if note is not None else []
 
 
+def filled(directory: pathlib.Path) -> frozenset[str]:
+    """Names of the sets that the lists fill, as far as that is known."""
+    note = _Note.read(directory)
+    return frozenset(note.members) if note is not None else frozenset()
+
+
 def missing(headers: Mapping[str, sets.SetHeader], directory: pathlib.Path) -> list[str]:
     """Names of the sets that somebody has emptied or destroyed since they were filled."""
     note = _Note.read(directory)
@@ -357,11 +369,12 @@ def converge(
     directory: pathlib.Path,
     persist: bool,
     check: bool,
+    keep: bool = False,
     snapshot: Snapshot | None = None,
 ) -> tuple[Loaded, dict[str, Any]]:
     """The sets, and the rules that look into them; the second is the common part of a module's result.
 
-    ``snapshot`` is that of the engine, if it has just been taken. Raises SipguardError.
+    ``keep`` as for ``fill``; ``snapshot`` is that of the engine, if it has just been taken. Raises SipguardError.
     """
     needed = {name[:-1] for name in _wanted_sets(lists, engine.families)}
     snapshot = snapshot or engine.snapshot()
@@ -375,7 +388,9 @@ def converge(
     def admit() -> None:
         engine.plan(snapshot, targets)  # what cannot be done is refused before any set is filled
 
-    loaded = fill(engine.runner, lists, protected, engine.families, directory=directory, check=check, admit=admit)
+    loaded = fill(
+        engine.runner, lists, protected, engine.families, directory=directory, check=check, keep=keep, admit=admit
+    )
     for name, count in loaded.members.items():
         # They are there now, or would be but for check mode; the plan of the rules shall not make them.
         snapshot.headers.setdefault(name, sets.SetHeader.of(sets.spec(name, count)))

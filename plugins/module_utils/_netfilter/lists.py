@@ -25,6 +25,7 @@ from .switch_guard import STATE_DIRECTORY
 
 __all__ = [
     "DIRECTORY",
+    "DISTRIBUTED",
     "Accepted",
     "Criteria",
     "Entry",
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 DIRECTORY = f"{STATE_DIRECTORY}/lists"
+# Where the role puts what the controller has fetched.
+DISTRIBUTED = f"{STATE_DIRECTORY}/distributed"
 ENFORCE, OBSERVE = "enforce", "observe"
 
 _HEAD = "# Written by sipguard.pbx: one list of blocked sources. Changes made here are overwritten.\n"
@@ -417,7 +420,8 @@ class Lists:
             return None
         except (OSError, ValueError) as error:
             raise SipguardError(
-                f"the list {name} is damaged ({path}: {error}) and blocks nothing; the next refresh or run writes it anew"
+                f"the list {name} is damaged ({path}: {error}); what it had blocked stays blocked until the next boot, and the next "
+                "refresh (of a feed) or run of the playbook (of any other) writes it anew"
             ) from error
 
     def read_all(self) -> tuple[dict[str, NamedList], list[str]]:

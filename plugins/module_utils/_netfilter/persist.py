@@ -10,7 +10,7 @@ import os
 import pathlib
 
 from .._sip.errors import SipguardError
-from .names import Family
+from .names import FAMILIES, Family
 from .ruleset import Ruleset, parse_save
 
 __all__ = [
@@ -165,6 +165,15 @@ class Store:
     def rules_text(rules: str, backend: str) -> str | None:
         """The file for one family's chains, given as iptables-save text; None when there are none."""
         return f"{_HEAD}{_BACKEND}{backend}\n{rules}{_END}" if rules else None
+
+    def backend(self) -> str:
+        """The backend of the files, as far as they can be read, else "auto": what the host's own commands have to work with."""
+        for family in FAMILIES:
+            with contextlib.suppress(SipguardError):
+                found = self.read_rules(family)
+                if found is not None:
+                    return found[1]
+        return "auto"
 
     def read_rules(self, family: Family) -> tuple[Ruleset, str] | None:
         """What one family's file holds, with the backend it is for; None when there is no file.

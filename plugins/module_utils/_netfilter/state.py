@@ -49,8 +49,8 @@ _TIMEOUT = re.compile(r" timeout (\d+)")
 _SLACK = 2  # s by which the remaining time of a member may differ and still be the same
 # Filled by somebody else while the host runs.
 _FILLED_FROM_OUTSIDE = (BANNED, BLOCKED, KNOWN, WATCHED)
-# What they hold is in files of their own, and may be a hundred thousand members.
-_KEPT_ELSEWHERE = (BLOCKED, WATCHED)
+# What they hold is in files of their own, may be a hundred thousand members, and is no part of any state to go back to.
+_KEPT_ELSEWHERE = (BANNED, BLOCKED, WATCHED)
 _FILES = (*(rules_file(family) for family in FAMILIES), SETS_FILE)
 # Ports and choices for a boot that fails change with the rules, but are no part of what a host does now, and belong to what is
 # installed: they are put back, and never taken away.
@@ -505,7 +505,9 @@ def _destroy_surplus(runner: Runner, wanted: State, back: Back) -> list[str]:
     """Destroy sets of ours that are not wanted; one into which somebody else's rules look is emptied."""
     touched = []
     for name, header in sets.read_headers(runner).items():
-        if not is_own_set(name) or name in wanted.sets or (not wanted.exact and name[:-1] in _FILLED_FROM_OUTSIDE):
+        if not is_own_set(name) or name in wanted.sets or (name[:-1] in _KEPT_ELSEWHERE and header.entries):
+            continue
+        if not wanted.exact and name[:-1] in _FILLED_FROM_OUTSIDE:
             continue
         verb = "flush" if header.references else "destroy"
         if header.references:

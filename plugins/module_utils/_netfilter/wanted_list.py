@@ -17,6 +17,7 @@ from typing import Any
 from .._sip import ranges
 from .._sip.errors import OptionError, SipguardError
 from .lists import (
+    DISTRIBUTED,
     Accepted,
     Criteria,
     Entry,
@@ -81,7 +82,8 @@ def read_options(options: Mapping[str, Any], live: NamedList | None) -> Wanted:
         never=read_never(options["never"]),
         allow_private=options["allow_private"],
     )
-    if live is not None and live.fetched:
+    distributed = str(options["feed"] or "").startswith(f"{DISTRIBUTED}/")
+    if live is not None and live.fetched and not distributed:
         raise OptionError(
             "name",
             options["name"],

@@ -276,6 +276,7 @@ class _Run:
                     [family for family in FAMILIES if has_family(family)],
                     directory=self._store.lists.directory,
                     check=False,
+                    keep=bool(damaged),
                 )
         except SipguardError as error:
             done.errors.append(f"the sets stay as they were: {error}")

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from ..._netfilter.lists import Lists, NamedList
+from ..._netfilter.lists import DISTRIBUTED, Lists, NamedList
 from ..._netfilter.persist import DIRECTORY, replace_file
 from ..._netfilter.switch_guard import STATE_DIRECTORY
 from ..._sip.errors import OptionError, SipguardError
@@ -29,8 +29,6 @@ __all__ = ["FEEDS", "FEED_ARGUMENTS", "KEYS", "STATES", "Change", "FeedStore", "
 
 FEEDS, KEYS = f"{DIRECTORY}/feeds.json", f"{DIRECTORY}/feed-keys.json"
 STATES = f"{STATE_DIRECTORY}/feeds.json"
-# Where the role puts what the controller has fetched.
-DISTRIBUTED = f"{STATE_DIRECTORY}/distributed"
 
 _TEXT, _NUMBER, _FLAG = {"type": "str"}, {"type": "int"}, {"type": "bool"}
 # The part of an argument_spec that describes a feed; what is not given is read_feed's to say.

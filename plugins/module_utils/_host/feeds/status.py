@@ -14,6 +14,7 @@ from ..._netfilter.backend import has_family
 from ..._netfilter.engine import Engine
 from ..._netfilter.lists import NamedList
 from ..._netfilter.names import CHAIN_PRE, FAMILIES
+from ..._netfilter.persist import Store
 from ..._netfilter.runner import Runner
 from ..._sip.errors import SipguardError
 from ..exceptions import shields
@@ -137,7 +138,7 @@ def status(runner: Runner, store: FeedStore | None = None) -> tuple[dict[str, An
 
 def _unheeded(runner: Runner, names: Iterable[str]) -> list[str]:
     """Those of the sets that no rule looks into: somebody has flushed the rules, or a change of them was taken back."""
-    engine = Engine(runner)
+    engine = Engine(runner, Store().backend())
     snapshot = engine.snapshot()
     heeded: set[str] = set()
     for family in engine.families:
