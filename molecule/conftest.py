@@ -254,12 +254,12 @@ def eventually() -> Callable[[Callable[[], bool]], bool]:
     return wait
 
 
-# Files of the system with what would change if they did; the container engine writes three of them at each start, and one only
-# notes what was loaded the last time.
+# Files of the system with what would change if they did; the container engine writes three of them at each start, and two only
+# note what was loaded the last time.
 _FILES = (
     r"find /etc /usr /var/lib/systemd $(ls -d /var/lib/sipguard 2>/dev/null) -xdev"
     r" ! -path '*/__pycache__*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf"
-    r" ! -path /var/lib/sipguard/lists/.loaded"
+    r" ! -path '/var/lib/sipguard/lists/.*'"
     r" \( -type f -printf '%p %m %u %g %s %T@\n' -o -printf '%p %y %m %u %g %l\n' \) | sort"
 )
 _OURS = re.compile(r"^:SIPGUARD|^-A SIPGUARD| -j SIPGUARD(-PRE)?$|^(create|add) sipguard-")

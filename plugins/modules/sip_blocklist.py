@@ -199,20 +199,79 @@ persisted:
   type: bool
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._host import exceptions
-from ..module_utils._netfilter import blocklist
-from ..module_utils._netfilter.engine import Engine
-from ..module_utils._netfilter.lists import Lists, diff_text
+from ..module_utils._host.glance import Glance
 from ..module_utils._netfilter.lock import exclusive
-from ..module_utils._netfilter.runner import runner_for
-from ..module_utils._netfilter.wanted_list import read_options
 from ..module_utils._sip.errors import OptionError, SipguardError
 
 
+def _run(options: dict[str, Any], check: bool) -> dict[str, Any]:
+    """Options -> one list -> all lists -> the difference to the live sets -> filling them. Raises SipguardError."""
+    # Only here, because a run that finds nothing to do shall load no more than it needs.
+    from ..module_utils._host import exceptions
+    from ..module_utils._netfilter import blocklist
+    from ..module_utils._netfilter.engine import Engine
+    from ..module_utils._netfilter.lists import Lists, diff_text
+    from ..module_utils._netfilter.runner import runner_for
+    from ..module_utils._netfilter.wanted_list import read_options
+
+    store = Lists()
+    runner = runner_for(check)
+    lists, errors = exceptions.read_lists()
+    wanted = read_options(options, lists.get(options["name"] or ""))
+    every = [name for name in store.names() if name not in lists or not lists[name].fetched]
+    names = [wanted.named.name] if wanted.named else [options["name"]] if options["name"] else every
+    before = {name: lists.pop(name, None) for name in names}
+    after = {wanted.named.name: wanted.named} if wanted.named else {}
+    lists.update(after)
+    # One that is damaged cannot be read, but can go.
+    there = set(store.names())
+    edited = [name for name in names if before[name] != after.get(name) or (name in there and not before[name])]
+    engine = Engine(runner, options["backend"], options["lock_timeout"])
+    snapshot = engine.snapshot()
+    shields = exceptions.shields(runner, headers=snapshot.headers)
+    if not check:
+        # First, because what is in the kernel can be made from the files at any time, but not the other way round.
+        for name in edited:
+            store.put(name, after.get(name))
+    try:
+        loaded, result = blocklist.converge(
+            engine,
+            lists,
+            shields,
+            directory=store.directory,
+            persist=options["persist"],
+            check=check,
+            keep=any(name not in edited for name in there if name not in lists),
+            snapshot=snapshot,
+        )
+    except SipguardError:
+        for name in edited if not check else ():
+            store.put(name, before[name])
+        raise
+    if not check and not lists:
+        store.clear()
+    texts = [diff_text(before[name], after.get(name)) for name in edited]
+    result["diff"] = {
+        side: "".join(text[index] for text in texts) + result["diff"][side]
+        for index, side in enumerate(("before", "after"))
+    }
+    result["changed"] = result["differs"] = bool(edited) or result["changed"]
+    result["warnings"] = [*errors, *wanted.warnings, *result["warnings"]]
+    return {
+        **result,
+        "accepted": dict(wanted.named.report) if wanted.named else {},
+        "entries": wanted.named.count if wanted.named else 0,
+        "members": loaded.members,
+        "left_out": loaded.left_out,
+    }
+
+
 def main() -> None:
-    """Options -> one list -> all lists -> the difference to the live sets -> one ipset restore each."""
+    """A glance; and if that is not enough, the run."""
     module = AnsibleModule(
         argument_spec=dict(
             state=dict(type="str", default="present", choices=["present", "absent"]),
@@ -234,65 +293,22 @@ def main() -> None:
         required_if=[("state", "present", ("name",))],
         supports_check_mode=True,
     )
-    options = module.params
-    check = module.check_mode
-    store = Lists()
+    options, check = module.params, module.check_mode
     try:
         if not 1 <= options["lock_timeout"] <= 3600:
             raise OptionError("lock_timeout", options["lock_timeout"], "1 to 3600 seconds would be right")
-        runner = runner_for(check)
         with exclusive(options["lock_timeout"], not check):
-            lists, errors = exceptions.read_lists()
-            wanted = read_options(options, lists.get(options["name"] or ""))
-            every = [name for name in store.names() if name not in lists or not lists[name].fetched]
-            names = [wanted.named.name] if wanted.named else [options["name"]] if options["name"] else every
-            before = {name: lists.pop(name, None) for name in names}
-            after = {wanted.named.name: wanted.named} if wanted.named else {}
-            lists.update(after)
-            # One that is damaged cannot be read, but can go.
-            there = set(store.names())
-            edited = [name for name in names if before[name] != after.get(name) or (name in there and not before[name])]
-            engine = Engine(runner, options["backend"], options["lock_timeout"])
-            snapshot = engine.snapshot()
-            shields = exceptions.shields(runner, headers=snapshot.headers)
-            if not check:
-                # First, because what is in the kernel can be made from the files at any time, but not the other way round.
-                for name in edited:
-                    store.put(name, after.get(name))
-            try:
-                loaded, result = blocklist.converge(
-                    engine,
-                    lists,
-                    shields,
-                    directory=store.directory,
-                    persist=options["persist"],
-                    check=check,
-                    keep=any(name not in edited for name in store.names() if name not in lists),
-                    snapshot=snapshot,
-                )
-            except SipguardError:
-                for name in edited if not check else ():
-                    store.put(name, before[name])
-                raise
-            if not check and not lists:
-                store.clear()
+            glance = Glance(options)
+            known = glance.known()
+            result = known or _run(options, check)
+            if known is None and not check:
+                unchanged = {"changed": False, "differs": False, "diff": {"before": "", "after": ""}}
+                glance.remember({**result, **unchanged})
     except SipguardError as error:
         module.fail_json(msg=str(error))
-    texts = [diff_text(before[name], after.get(name)) for name in edited]
-    result["diff"] = {
-        side: "".join(text[index] for text in texts) + result["diff"][side]
-        for index, side in enumerate(("before", "after"))
-    }
-    result["changed"] = result["differs"] = bool(edited) or result["changed"]
-    for warning in (*errors, *wanted.warnings, *result.pop("warnings")):
+    for warning in result.pop("warnings"):
         module.warn(warning)
-    module.exit_json(
-        accepted=wanted.named.report if wanted.named else {},
-        entries=wanted.named.count if wanted.named else 0,
-        members=loaded.members,
-        left_out=loaded.left_out,
-        **result,
-    )
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

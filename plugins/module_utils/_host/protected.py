@@ -6,23 +6,19 @@
 from __future__ import annotations
 
 import ipaddress
-import pathlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .._netfilter import routing, sets
+from .._netfilter import sets
 from .._netfilter.names import FAMILIES, TRUSTED
 from .._netfilter.runner import Runner
 from .._sip import ranges
-from .._sip.errors import SipguardError
-from .ssh import logged_in, ssh_peers
+from .surroundings import GATEWAY, OWN, RESOLVER, surroundings
 
 __all__ = ["Protected", "find", "find_at_boot"]
 
-_OWN, _GATEWAY, _RESOLVER = "an address of this host", "a gateway of this host", "a resolver of this host"
-_SSH = "the peer of an SSH connection"
 # What a host still has when it has been restarted.
-_LASTING = (_OWN, _GATEWAY, _RESOLVER)
+_LASTING = (OWN, GATEWAY, RESOLVER)
 # A list may hold private and reserved addresses if somebody says so; but never those without which no host works: programs that
 # talk to each other, and the neighbours of IPv6, which find each other from link-local addresses (RFC 4861, 4.1 to 4.3).
 _ALWAYS = {
@@ -30,7 +26,6 @@ _ALWAYS = {
     "::/127": "loopback",
     "fe80::/10": "link-local, which IPv6 cannot do without",
 }
-_RESOLVERS = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
 
 @dataclass(frozen=True)
@@ -54,14 +49,7 @@ def find(
     SipguardError when it cannot be found out.
     """
     found: dict[str, str] = {}
-    try:
-        facts = [(address, _OWN) for address in routing.addresses()]
-        facts += [(address, _GATEWAY) for address in routing.gateways()]
-    except OSError as error:
-        raise SipguardError(f"cannot read this host's addresses and routes: {error}") from error
-    facts += [(address, _RESOLVER) for address in _resolvers()]
-    facts += [(address, _SSH) for address in (*ssh_peers(), *(logged_in() if sessions else ()))]
-    for address, why in facts:
+    for address, why in surroundings(sessions=sessions):
         network = _plain(address)
         if network:
             found.setdefault(network, why)
@@ -81,21 +69,6 @@ def find_at_boot(runner: Runner, remembered: Iterable[tuple[str, str]]) -> list[
     found = {item.network: item for item in (Protected(*pair) for pair in remembered) if item.why in _LASTING}
     found.update((item.network, item) for item in find(runner))
     return list(found.values())
-
-
-def _resolvers() -> list[str]:
-    """Name servers of this host (resolv.conf(5)); what is no address there is of no use to anybody."""
-    found = []
-    for path in _RESOLVERS:
-        try:
-            text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        for line in text.splitlines():
-            words = line.split()
-            if len(words) > 1 and words[0] == "nameserver":
-                found.append(words[1].partition("%")[0])
-    return found
 
 
 def _plain(address: str) -> str:

@@ -307,9 +307,9 @@ class Lab:
         return sum(int(count) for count in re.findall(rf"^\[(\d+):\d+\] -A {re.escape(chain)} ", saved, flags=re.M))
 
     def files(self) -> dict[str, str]:
-        """What lies in /etc/sipguard and /var/lib/sipguard, by path; states to go back to, and a note that only saves work, aside."""
+        """What lies in /etc/sipguard and /var/lib/sipguard, by path; states to go back to, and notes that only save work, aside."""
         find = "find etc/sipguard var/lib/sipguard -type f"
-        find += " ! -name .loaded ! -name 'state-*' ! -name record.json ! -name pending.json"
+        find += " ! -name .loaded ! -name .glance ! -name 'state-*' ! -name record.json ! -name pending.json"
         find += " -exec sha256sum {} + 2>/dev/null || :"
         listing = self.pbx.run("sh", "-c", f"cd /; {find}")
         return {line.split(None, 1)[1]: line.split()[0] for line in listing.splitlines()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._host import protected
+from ansible_collections.sipguard.pbx.plugins.module_utils._host import surroundings
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.protected import Protected, find, find_at_boot
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import routing
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip import ranges
@@ -34,8 +34,8 @@ def facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Facts:
     made = Facts(tmp_path)
     monkeypatch.setattr(routing, "addresses", lambda: made.addresses)
     monkeypatch.setattr(routing, "gateways", lambda: made.gateways)
-    monkeypatch.setattr(protected, "ssh_peers", lambda: made.peers)
-    monkeypatch.setattr(protected, "_RESOLVERS", tuple(map(str, made.files)))
+    monkeypatch.setattr(surroundings, "ssh_peers", lambda: made.peers)
+    monkeypatch.setattr(surroundings, "_RESOLVERS", tuple(map(str, made.files)))
     return made
 
 
