@@ -102,7 +102,9 @@ options:
     choices: [auto, nft, legacy]
     default: auto
   persist:
-    description: Write the rules that look into the sets to C(/etc/sipguard) for the next boot. Lists are always kept.
+    description:
+      - Write the rules that look into the sets to C(/etc/sipguard) for the next boot.
+      - Lists are always kept, and at a boot that loads them (C(sipguard restore)) they block, whatever was written.
     type: bool
     default: true
   lock_timeout:
