@@ -170,6 +170,7 @@ class Client:
             self._opener = self._make_opener()
         request = urllib.request.Request(url, body, {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip", **headers})
         # No exception of the libraries is kept as a cause: their texts may hold the URL, and with it a key.
+        why, temporary = "", True
         try:
             with self._opener.open(request, timeout=self._deadline.left()) as response:
                 found = {name.lower(): value for name, value in response.headers.items()}
@@ -179,7 +180,6 @@ class Client:
         except (OSError, ValueError, http.client.HTTPException, zlib.error) as caught:
             # urllib wraps what happens before the answer, and nothing after it.
             error = caught.reason if isinstance(caught, urllib.error.URLError) else caught
-            temporary = True
             if isinstance(error, ssl.SSLCertVerificationError):
                 why, temporary = f"its certificate is not good: {_clean(error.verify_message)}", False
             elif isinstance(error, (TimeoutError, socket.timeout)):
@@ -272,12 +272,12 @@ class Client:
                 self.sock.suppress_ragged_eofs = False  # type: ignore[union-attr]
 
         class PlainHandler(urllib.request.HTTPHandler):
-            def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-                return self.do_open(Plain, request)
+            def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+                return self.do_open(Plain, req)
 
         class SecureHandler(urllib.request.HTTPSHandler):
-            def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-                return self.do_open(Secure, request, context=context)
+            def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+                return self.do_open(Secure, req, context=context)
 
         try:
             context = ssl.create_default_context(cafile=self._feed.ca_file or None)

@@ -65,7 +65,7 @@ class Kernel:
         name = found[2].rstrip(b"\0").decode()
         for element in _elements(found[8]):
             parts = netlink.attributes(element)
-            (address,) = netlink.attributes(parts[1]).values()
+            address = b"".join(netlink.attributes(parts[1]).values())
             word = str(ipaddress.ip_address(address))
             prefix = parts[3][0]
             assert self.host.sets[name][0].split()[2] == ("inet" if len(address) == 4 else "inet6")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.sipguard.pbx.plugins.module_utils._sip.addresses import Network
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.ranges import (
     BITS,
     NotARange,
@@ -35,7 +36,6 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._sip.ranges import (
     widest,
 )
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 
 # Few addresses, so that ranges meet; and the ends of each family, where numbers overflow.
