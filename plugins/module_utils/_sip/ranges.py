@@ -65,7 +65,7 @@ _GLOBAL_UNICAST = (0x2000 << 112, (0x4000 << 112) - 1)  # 2000::/3 (RFC 4291, 2.
 _LONGEST = 2 * 45 + 3
 
 # Below so many networks the kernel gets as few as possible; above, as few prefix lengths as can be had for this share more.
-_FEW, _ALLOWANCE = 1000, 1.5
+_FEW, _ALLOWANCE = 1000, 2
 
 
 class NotARange(ValueError):
@@ -257,7 +257,7 @@ def kernel_lengths(found: Counter[int]) -> tuple[int, ...]:
 
     The kernel looks into a set once for each prefix length there is in it, for every packet: sixteen lengths cost an admitted packet
     ten per cent, two cost it one (docs/benchmarks.md). So a large list is loaded with few lengths, shorter networks being split into longer
-    ones, as long as that makes the set no more than half as large again.
+    ones, as long as that makes the set no more than twice as large.
     """
     lengths = sorted(found)
     total = sum(found.values())
