@@ -166,8 +166,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._host import bans, protected
 from ..module_utils._host.unban import unban
 from ..module_utils._netfilter.engine import Engine
-from ..module_utils._netfilter.lock import exclusive
-from ..module_utils._netfilter.options import MAX_LOCK_TIMEOUT
+from ..module_utils._netfilter.lock import check_timeout, exclusive
 from ..module_utils._netfilter.persist import Store
 from ..module_utils._netfilter.runner import runner_for
 from ..module_utils._netfilter.switch_guard import require_armed
@@ -221,8 +220,7 @@ def _apply(module: AnsibleModule) -> bans.Done:
         raise OptionError("addresses", options["addresses"], "none would be right with state 'cleared'")
     if not networks and state != "cleared":
         raise OptionError("addresses", [], "at least one address is needed")
-    if not 1 <= options["lock_timeout"] <= MAX_LOCK_TIMEOUT:
-        raise OptionError("lock_timeout", options["lock_timeout"], f"1 to {MAX_LOCK_TIMEOUT} seconds would be right")
+    check_timeout(options["lock_timeout"])
     runner = runner_for(check)
     backend = Store().backend() if options["backend"] == "auto" else options["backend"]
     with exclusive(options["lock_timeout"], not check):

@@ -206,8 +206,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._host.glance import Glance
-from ..module_utils._netfilter.lock import exclusive
-from ..module_utils._sip.errors import OptionError, SipguardError
+from ..module_utils._netfilter.lock import check_timeout, exclusive
+from ..module_utils._sip.errors import SipguardError
 
 
 def _run(options: dict[str, Any], check: bool) -> dict[str, Any]:
@@ -297,8 +297,7 @@ def main() -> None:
     )
     options, check = module.params, module.check_mode
     try:
-        if not 1 <= options["lock_timeout"] <= 3600:
-            raise OptionError("lock_timeout", options["lock_timeout"], "1 to 3600 seconds would be right")
+        check_timeout(options["lock_timeout"])
         with exclusive(options["lock_timeout"], not check):
             glance = Glance(options)
             known = glance.known()

@@ -248,9 +248,9 @@ from ..module_utils._host.feeds.status import feed_facts, warnings
 from ..module_utils._host.install import Installation, Report
 from ..module_utils._netfilter import blocklist
 from ..module_utils._netfilter.engine import Engine
-from ..module_utils._netfilter.lock import exclusive
+from ..module_utils._netfilter.lock import check_timeout, exclusive
 from ..module_utils._netfilter.runner import Runner, runner_for
-from ..module_utils._sip.errors import OptionError, SipguardError
+from ..module_utils._sip.errors import SipguardError
 
 
 def _set_up(
@@ -322,8 +322,7 @@ def main() -> None:
     store = FeedStore()
     done = Refreshed()
     try:
-        if not 1 <= options["lock_timeout"] <= 3600:
-            raise OptionError("lock_timeout", options["lock_timeout"], "1 to 3600 seconds would be right")
+        check_timeout(options["lock_timeout"])
         present = options["state"] == "present"
         keys = {name: str(key) for name, key in options["keys"].items()} if present else {}
         feeds = []

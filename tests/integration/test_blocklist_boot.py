@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.integration.harness import sip
-from tests.integration.harness.command import install, repair, sipguard
+from tests.integration.harness.command import boot, forget, install, repair, sipguard
 from tests.integration.harness.lab import Lab
 
 MODULE = "sip_blocklist"
@@ -48,19 +47,6 @@ def state(lab: Lab) -> tuple[bool, bool, bool]:
 # What is read from files is the same whatever the rules are loaded with.
 NFT = pytest.mark.parametrize("backend", ["nft"], indirect=True, scope="session")
 BOTH, FIRST, SECOND = (False, False, True), (False, True, True), (True, False, True)
-
-
-def forget(lab: Lab) -> None:
-    """The kernel as it comes up."""
-    lab.pbx.run("nft", "flush", "ruleset")
-    tables = [(six, table) for six in ("", "6") for table in ("filter", "mangle", "raw")]
-    commands = [f"ip{six}tables-legacy -w -t {table} {flag}" for six, table in tables for flag in ("-F", "-X")]
-    lab.pbx.run("sh", "-ec", "; ".join([*commands, "ipset destroy"]))
-
-
-def boot(lab: Lab) -> subprocess.CompletedProcess[str]:
-    forget(lab)
-    return sipguard(lab, "restore")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import pytest
 
 from tests.integration.harness import sip
 from tests.integration.harness.command import install, sipguard
+from tests.integration.harness.killing import killed
 from tests.integration.harness.lab import Lab
-from tests.integration.harness.modules import environment, module_process
 
 MODULE = "sip_blocklist"
 ONE, OTHER = {4: "198.18.200.0/24", 6: "2001:db8:bad::f000/116"}, {4: "198.18.210.0/24", 6: "2001:db8:bad::d000/116"}
@@ -35,47 +34,6 @@ def heard(lab: Lab, source: str) -> bool:
 def sets_without_chance(lab: Lab) -> str:
     """The sets without the random start of their hash, and its size, which depends on how they were filled."""
     return re.sub(r" (initval|hashsize) \S+", "", lab.sets())
-
-
-# Python runs this before the module: the process dies right before its nth deed.
-_KILLER = """\
-import os
-import signal
-import sys
-
-at = int(os.environ["DIE_AT"])
-deeds = 0
-OURS = ("/etc/sipguard", "/var/lib/sipguard")
-
-
-def before(event, args):
-    global deeds
-    if event == "subprocess.Popen":
-        deed = not str(args[0]).endswith("-save") and not {"--test", "list", "save", "--version"} & set(args[1])
-    elif event == "open":
-        deed = str(args[0]).startswith(OURS) and args[2] & (os.O_WRONLY | os.O_RDWR)
-    elif event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir"):
-        deed = str(args[0]).startswith(OURS)
-    else:
-        deed = event == "socket.bind" and deeds  # netlink
-    if deed:
-        deeds += 1
-        if deeds == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-sys.addaudithook(before)
-"""
-
-
-def killed(lab: Lab, folder: Path, at: int, options: dict[str, Any]) -> bool:
-    """Runs the module and kills it right before its nth deed; whether it came to that."""
-    (folder / "sitecustomize.py").write_text(_KILLER)
-    env = {"PYTHONPATH": f"{folder}:{environment()['PYTHONPATH']}", "DIE_AT": str(at)}
-    with module_process(lab.pbx, MODULE, lab.options(MODULE, **options), env=env) as process:
-        out, err = process.communicate(timeout=60)
-    assert process.returncode in (0, -signal.SIGKILL), out + err
-    return process.returncode != 0
 
 
 def end(lab: Lab) -> tuple[Any, ...]:
@@ -101,7 +59,7 @@ def test_killed_at_any_moment_and_made_right_by_the_next_run(nft_lab: Lab, tmp_p
     goal = end(lab)
     for at in itertools.count(1, step):
         lab.apply(MODULE, name="one", **first)
-        died = killed(lab, tmp_path, at, {"name": "one", **second})
+        died = killed(lab, tmp_path, at, MODULE, {"name": "one", **second})
         family = 4 if at % 2 else 6
         assert not heard(lab, of(OTHER, family)), at
         assert heard(lab, lab.attacker.address(family)), at
@@ -118,7 +76,7 @@ def test_killed_before_the_first_list_and_booted(nft_lab: Lab, tmp_path: Path) -
     lab = nft_lab
     install(lab)
     for at in itertools.count(1, 4):
-        died = killed(lab, tmp_path, at, {"name": "one", "sources": BOTH})
+        died = killed(lab, tmp_path, at, MODULE, {"name": "one", "sources": BOTH})
         lab.pbx.run("sh", "-ec", "nft flush ruleset; ipset destroy")
         done = sipguard(lab, "restore")
         assert (done.returncode, done.stderr) == (0, ""), at

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 import pytest
 
 from tests.integration.harness import sip
+from tests.integration.harness.killing import killed
 from tests.integration.harness.lab import NETWORKS, Lab
-from tests.integration.harness.modules import environment, finish, module_process
+from tests.integration.harness.modules import finish, module_process
 from tests.integration.harness.rules import own_part
 
 UA = "sip_ua_blocklist"
@@ -173,47 +173,6 @@ def test_set_of_another_kind_is_said(nft_lab: Lab) -> None:
     assert "hash:net" in message
 
 
-# Python runs this before the module: the process dies right before its nth deed. Reading and trying do not count, nor
-# does netlink before the first deed, which is only asked what it can do.
-_KILLER = """\
-import os
-import signal
-import sys
-
-at = int(os.environ["DIE_AT"])
-deeds = 0
-
-
-def before(event, args):
-    global deeds
-    if event == "subprocess.Popen":
-        deed = not str(args[0]).endswith("-save") and not {"--test", "list", "save", "--version"} & set(args[1])
-    elif event == "open":
-        deed = str(args[0]).startswith("/etc/sipguard") and args[2] & (os.O_WRONLY | os.O_RDWR)
-    elif event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir"):
-        deed = str(args[0]).startswith("/etc/sipguard")
-    else:
-        deed = event == "socket.bind" and deeds  # netlink
-    if deed:
-        deeds += 1
-        if deeds == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-sys.addaudithook(before)
-"""
-
-
-def _killed(lab: Lab, folder: Path, at: int, options: dict[str, Any]) -> bool:
-    """Runs sip_ua_blocklist and kills it right before its nth deed; whether it came to that."""
-    (folder / "sitecustomize.py").write_text(_KILLER)
-    env = {"PYTHONPATH": f"{folder}:{environment()['PYTHONPATH']}", "DIE_AT": str(at)}
-    with module_process(lab.pbx, "sip_ua_blocklist", lab.options("sip_ua_blocklist", **options), env=env) as process:
-        out, err = process.communicate(timeout=60)
-    assert process.returncode in (0, -signal.SIGKILL), out + err
-    return process.returncode != 0
-
-
 def _moments(lab: Lab, folder: Path, first: dict[str, Any], second: dict[str, Any], check: Callable[[], None]) -> int:
     """Kills the change from one policy to the other, and back, before every deed; returns how many there were.
 
@@ -226,14 +185,14 @@ def _moments(lab: Lab, folder: Path, first: dict[str, Any], second: dict[str, An
         ends.append((_own(lab), _definitions(lab.sets()), lab.files().keys()))
     moments = 0
     for at in itertools.count(1):
-        killed = []
+        died = []
         for options, end in zip((second, first), ends, strict=True):
-            killed.append(_killed(lab, folder, at, options))
+            died.append(killed(lab, folder, at, "sip_ua_blocklist", options))
             check()
             lab.blocklist(**options)
             assert (_own(lab), _definitions(lab.sets()), lab.files().keys()) == end, at
-        moments += sum(killed)
-        if not any(killed):
+        moments += sum(died)
+        if not any(died):
             break
     return moments
 

@@ -10,32 +10,18 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.integration.harness import rules, sip
-from tests.integration.harness.command import COMMAND, host, install, sipguard
+from tests.integration.harness.command import COMMAND, boot, forget, host, install, sipguard
 from tests.integration.harness.lab import NETWORKS, Lab
 from tests.integration.harness.modules import run_module
 
 FILES = "/etc/sipguard"
 TRUNK = list(NETWORKS["trunk"].values())
-
-
-def forget(lab: Lab) -> None:
-    """The kernel as it comes up."""
-    lab.pbx.run("nft", "flush", "ruleset")
-    tables = [(six, table) for six in ("", "6") for table in ("filter", "mangle", "raw")]
-    commands = [f"ip{six}tables-legacy -w -t {table} {flag}" for six, table in tables for flag in ("-F", "-X")]
-    lab.pbx.run("sh", "-ec", "; ".join([*commands, "ipset destroy"]))
-
-
-def boot(lab: Lab) -> subprocess.CompletedProcess[str]:
-    forget(lab)
-    return sipguard(lab, "restore")
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,10 @@ import contextlib
 import hashlib
 import json
 import pathlib
-import struct
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from typing import Any, Protocol
 
 from .._sip import ranges
@@ -49,13 +47,6 @@ __all__ = [
 _NOTE = ".loaded"
 _BASES = {BLOCKED: True, WATCHED: False}  # whether lists in mode enforce go into it
 _VERSION = 1
-
-# Of ipset's part of netlink (kernel include/uapi/linux/netfilter/ipset/ip_set.h), for _add.
-_SUBSYSTEM, _PROTOCOL, _COMMAND_ADD = 6, 6, 9
-_ATTR_PROTOCOL, _ATTR_NAME, _ATTR_DATA, _ATTR_SEVERAL, _ATTR_LINE = 1, 2, 7, 8, 9
-_ATTR_IP, _ATTR_CIDR = 1, 3
-_ATTR_ADDRESS = {4: 1, 6: 2}
-_NESTED, _NET_BYTEORDER = 0x8000, 0x4000
 
 
 class Protects(Protocol):
@@ -232,40 +223,19 @@ class _Members:
         return (ranges.text(address, prefix, self._version) for address, prefix in self.networks())
 
 
-def _add(name: str, version: int, networks: Iterable[tuple[int, int]]) -> None:
-    """Add networks, address and prefix length, to a set, some thousands a message (kernel include/uapi/linux/netfilter/ipset/ip_set.h).
-
-    Raises OSError with the kernel's reason; some of them are then in the set.
-    """
-    width = ranges.BITS[version] // 8
-    # Everything around the address is the same for each network of one prefix length.
-    tails = [netlink.attribute(_ATTR_CIDR, bytes([prefix])) for prefix in range(8 * width + 1)]
-    inside = struct.pack("=HH", 4 + width, _ATTR_ADDRESS[version] | _NET_BYTEORDER)
-    head = struct.pack("=HH", 4 + len(inside) + width, _ATTR_IP | _NESTED) + inside
-    head = struct.pack("=HH", 4 + len(head) + width + len(tails[0]), _ATTR_DATA | _NESTED) + head
-    # As many at a time as the 16 bits of an attribute's length allow.
-    most = 0xF000 // (len(head) + width + len(tails[0]))
-    begin = netlink.attribute(_ATTR_PROTOCOL, bytes([_PROTOCOL])) + netlink.attribute(_ATTR_NAME, name.encode() + b"\0")
-    end = netlink.attribute(_ATTR_LINE, bytes(4))  # the kernel wants it beside several at once
-    elements = (head + address.to_bytes(width, "big") + tails[prefix] for address, prefix in networks)
-    for some in iter(lambda: b"".join(islice(elements, most)), b""):
-        payload = begin + netlink.attribute(_ATTR_SEVERAL | _NESTED, some) + end
-        netlink.change(_SUBSYSTEM, _COMMAND_ADD, netlink.AF[version], payload)
-
-
 def _load(runner: Runner, target: sets.SetSpec, wanted: _Members, live: Mapping[str, sets.SetHeader]) -> None:
     """Fill a set aside and swap it in. Raises SipguardError; the set is then what it was.
 
     ipset makes and swaps the sets, but does not fill them: it takes each member through the resolver's functions, which is five
     times as slow as telling the kernel ourselves, and would be most of a refresh.
     """
-    aside = f"{target.name}-new"
+    aside = sets.aside(target.name)
     script = sets.leftover_script(target, live)
     # As large as it will be: growing from ipset's 1024 means to sort everything in again and again. The kernel rounds up.
     size = max(1024, wanted.count // 4)
     sets.restore(runner, f"{script}{target.create(aside)} hashsize {size}\n")
     try:
-        _add(aside, target.family.version, wanted.networks())
+        netlink.add_networks(aside, target.family.version, wanted.networks())
     except OSError as error:
         sets.restore(runner, f"destroy {aside}\n")
         raise SipguardError(f"cannot fill the set {aside}: {error}") from error
@@ -298,7 +268,7 @@ def fill(
     # Without a digest of each nothing is known: it may not be allowed to read them.
     known = note is not None and names != [] and list(kernel) == names and kernel == dict(note.kernel)
     if note is not None and known and note.inputs == inputs:
-        left = [f"{name}-new" for name in names if netlink.set_digest(f"{name}-new") is not None]
+        left = [aside for aside in map(sets.aside, names) if netlink.set_digest(aside) is not None]
         if left and not check:  # of a run that was killed
             sets.restore(runner, "".join(f"destroy {name}\n" for name in left))
         return Loaded(False, dict(note.members), [dict(item) for item in note.left_out])

@@ -11,12 +11,19 @@ import os
 import time
 from collections.abc import Iterator
 
-from .._sip.errors import SipguardError
+from .._sip.errors import OptionError, SipguardError
 
-__all__ = ["LOCK_FILE", "exclusive"]
+__all__ = ["LOCK_FILE", "check_timeout", "exclusive"]
 
 LOCK_FILE = "/run/sipguard.lock"
 _POLL = 0.05  # s
+_MAX_TIMEOUT = 3600  # s
+
+
+def check_timeout(seconds: int) -> None:
+    """Raise OptionError for a time that nobody can wait."""
+    if not 1 <= seconds <= _MAX_TIMEOUT:
+        raise OptionError("lock_timeout", seconds, f"1 to {_MAX_TIMEOUT} seconds would be right")
 
 
 @contextlib.contextmanager

@@ -13,11 +13,13 @@ import hashlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 __all__ = [
     "AF",
     "Watch",
+    "add_networks",
     "attribute",
     "attributes",
     "change",
@@ -28,6 +30,7 @@ __all__ = [
     "nft_rule_chains",
     "nft_rule_tables",
     "request",
+    "set_digest",
 ]
 
 AF = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -44,7 +47,10 @@ _NFT_MSG_GETRULE, _NFT_MSG_GETGEN = 7, 16
 _NFTA_GEN_ID = 1
 _NFTA_RULE_TABLE, _NFTA_RULE_CHAIN = 1, 2
 # include/uapi/linux/netfilter/ipset/ip_set.h
-_IPSET_CMD_LIST = 7
+_IPSET_CMD_LIST, _IPSET_CMD_ADD = 7, 9
+_IPSET_ATTR_IP, _IPSET_ATTR_CIDR, _IPSET_ATTR_LINENO = 1, 3, 9
+_IPSET_ATTR_ADDRESS = {4: 1, 6: 2}
+_NET_BYTEORDER = 0x4000
 _IPSET_PROTOCOL, _IPSET_LIST_HEADER = 6, 1 << 2
 (
     _IPSET_ATTR_PROTOCOL,
@@ -223,6 +229,26 @@ def set_digest(name: str) -> str | None:
     except OSError:
         return None
     return digest.hexdigest()
+
+
+def add_networks(name: str, version: int, networks: Iterable[tuple[int, int]]) -> None:
+    """Add networks, address and prefix length, to a set, some thousands a message.
+
+    Raises OSError with the kernel's reason; some of them are then in the set.
+    """
+    width = 4 if version == 4 else 16
+    # Everything around the address is the same for each network of one prefix length.
+    tails = [attribute(_IPSET_ATTR_CIDR, bytes([prefix])) for prefix in range(8 * width + 1)]
+    inside = struct.pack("=HH", 4 + width, _IPSET_ATTR_ADDRESS[version] | _NET_BYTEORDER)
+    head = struct.pack("=HH", 4 + len(inside) + width, _IPSET_ATTR_IP | _NLA_F_NESTED) + inside
+    head = struct.pack("=HH", 4 + len(head) + width + len(tails[0]), _IPSET_ATTR_DATA | _NLA_F_NESTED) + head
+    # As many at a time as the 16 bits of an attribute's length allow.
+    most = 0xF000 // (len(head) + width + len(tails[0]))
+    end = attribute(_IPSET_ATTR_LINENO, bytes(4))  # the kernel wants it beside several at once
+    elements = (head + address.to_bytes(width, "big") + tails[prefix] for address, prefix in networks)
+    for some in iter(lambda: b"".join(islice(elements, most)), b""):
+        payload = _of_set(name) + attribute(_IPSET_ATTR_ADT | _NLA_F_NESTED, some) + end
+        change(_SUBSYS_IPSET, _IPSET_CMD_ADD, AF[version], payload)
 
 
 class Watch:

@@ -13,13 +13,13 @@ from typing import Any
 from .._sip.addresses import parse_port
 from .._sip.errors import OptionError
 from . import matches as m
+from .lock import check_timeout
 from .names import FAMILIES, FILTER_TABLES, Family
 from .policy import Selector
 from .rule import Option, Rule
 
 __all__ = ["ARGUMENTS", "BASE_ARGUMENTS", "REJECT_WITH", "Common", "port_lists", "read_common", "verdict"]
 
-MAX_LOCK_TIMEOUT = 3600  # s
 _IPV6_NAME = {
     "icmp-port-unreachable": "icmp6-port-unreachable",
     "icmp-admin-prohibited": "icmp6-adm-prohibited",
@@ -71,8 +71,7 @@ def read_common(options: Mapping[str, Any]) -> Common:
         raise OptionError(
             "action", action, "REJECT exists in the filter table only: 'drop', or table 'filter', would be right"
         )
-    if not 1 <= options["lock_timeout"] <= MAX_LOCK_TIMEOUT:
-        raise OptionError("lock_timeout", options["lock_timeout"], f"1 to {MAX_LOCK_TIMEOUT} seconds would be right")
+    check_timeout(options["lock_timeout"])
     for name in ("ports", "protocols", "families"):
         if name in options and not options[name]:
             raise OptionError(name, options[name], "at least one entry is needed; leave the option out for its default")

@@ -23,6 +23,7 @@ __all__ = [
     "Network",
     "SetHeader",
     "SetSpec",
+    "aside",
     "fill_script",
     "leftover_script",
     "member_text",
@@ -172,22 +173,27 @@ def member_text(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
+def aside(name: str) -> str:
+    """What a set is called while it is filled, before it is swapped in."""
+    return name + _ASIDE
+
+
 def leftover_script(wanted: SetSpec, live: Mapping[str, SetHeader]) -> str:
     """What a run that was killed between swapping and destroying has left to do."""
-    aside = wanted.name + _ASIDE
-    return f"destroy {aside}\n" if aside in live else ""
+    left = aside(wanted.name)
+    return f"destroy {left}\n" if left in live else ""
 
 
 def fill_script(wanted: SetSpec, members: Iterable[str], live: Mapping[str, SetHeader]) -> str:
     """A script that makes the set hold exactly ``members``, in one moment: filled aside, swapped, the old one destroyed."""
-    aside = wanted.name + _ASIDE
+    fresh = aside(wanted.name)
     script = io.StringIO()  # there may be half a million members
     script.write(leftover_script(wanted, live))
     if wanted.name not in live:
         script.write(f"{wanted.create()}\n")
-    script.write(f"{wanted.create(aside)}\n")
-    script.writelines(f"add {aside} {member}\n" for member in members)
-    script.write(f"swap {aside} {wanted.name}\ndestroy {aside}\n")
+    script.write(f"{wanted.create(fresh)}\n")
+    script.writelines(f"add {fresh} {member}\n" for member in members)
+    script.write(f"swap {fresh} {wanted.name}\ndestroy {fresh}\n")
     return script.getvalue()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from .lab import Lab
 from .modules import environment, run_module
 
-__all__ = ["COMMAND", "host", "install", "repair", "sipguard"]
+__all__ = ["COMMAND", "boot", "forget", "host", "install", "repair", "sipguard"]
 
 COMMAND = "/usr/local/sbin/sipguard"
 
@@ -39,3 +39,17 @@ def repair(lab: Lab) -> str:
     done = sipguard(lab, "repair")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def forget(lab: Lab) -> None:
+    """The kernel as it comes up."""
+    lab.pbx.run("nft", "flush", "ruleset")
+    tables = [(six, table) for six in ("", "6") for table in ("filter", "mangle", "raw")]
+    commands = [f"ip{six}tables-legacy -w -t {table} {flag}" for six, table in tables for flag in ("-F", "-X")]
+    lab.pbx.run("sh", "-ec", "; ".join([*commands, "ipset destroy"]))
+
+
+def boot(lab: Lab) -> subprocess.CompletedProcess[str]:
+    """What is loaded then, and says so."""
+    forget(lab)
+    return sipguard(lab, "restore")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CACHE", "BareHost", "bare_host"]
+__all__ = ["CACHE", "BareHost", "bare_host", "run_task"]
 
 CACHE = Path(__file__).resolve().parents[3] / ".cache"
 
@@ -92,3 +92,23 @@ def bare_host(root: Path) -> BareHost:
         (commands / name).chmod(0o755)
     (commands / "iptables").symlink_to("iptables-nft")
     return BareHost(root)
+
+
+def run_task(host: BareHost, module: str, options: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A real Ansible's task in check mode, with its action plugin. A resolver out of reach gets one second."""
+    environment = {
+        **host.environment(),
+        "ANSIBLE_COLLECTIONS_PATH": str(CACHE),
+        "ANSIBLE_HOME": str(host.root / "ansible"),
+        "ANSIBLE_REMOTE_TEMP": str(host.root / "remote"),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_NOCOLOR": "true",
+        "COLUMNS": "1000",
+        "RES_OPTIONS": "timeout:1 attempts:1",
+    }
+    del environment["PYTHONPATH"]
+    argv = [str(Path(sys.executable).parent / "ansible"), "localhost", "--connection", "local", "--check", *arguments]
+    argv += ["--extra-vars", f"ansible_python_interpreter={sys.executable}"]
+    argv += ["--module-name", f"sipguard.pbx.{module}", "--args", json.dumps(options)]
+    environment["PATH"] = f"{host.root / 'bin'}:{Path(sys.executable).parent}:{os.defpath}"
+    return subprocess.run(argv, env=environment, cwd=host.root, capture_output=True, text=True, check=False)

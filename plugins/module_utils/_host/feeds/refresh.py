@@ -25,7 +25,7 @@ from ..._netfilter.lock import exclusive
 from ..._netfilter.names import FAMILIES
 from ..._netfilter.runner import Runner
 from ..._sip.errors import SipguardError
-from ..exceptions import shields
+from ..exceptions import read_lists, shields
 from ..switch import when
 from .feed import Feed
 from .protocols import FeedError
@@ -266,12 +266,11 @@ class _Run:
         """Make the sets hold what the lists say, those of nobody's feed too."""
         try:
             with exclusive(self._lock_timeout):
-                lists, damaged = self._store.lists.read_all()
+                lists, damaged = read_lists(self._store.gathered)
                 done.errors += damaged
-                now = time.time()
                 done.loaded = blocklist.fill(
                     self._runner,
-                    {name: each.unexpired(now) for name, each in lists.items()},
+                    lists,
                     shields(self._runner, directory=self._store.gathered),
                     [family for family in FAMILIES if has_family(family)],
                     directory=self._store.lists.directory,

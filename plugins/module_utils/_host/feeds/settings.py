@@ -240,7 +240,7 @@ def plan(store: FeedStore, feeds: Sequence[Feed], keys: Mapping[str, str]) -> Ch
     wanted = {feed.name: feed for feed in feeds}
     for feed in feeds:
         named = lists.get(feed.name)
-        if named is not None and not _is_ours(named) and not named.source.startswith(f"{DISTRIBUTED}/"):
+        if named is not None and not named.fetched and not named.source.startswith(f"{DISTRIBUTED}/"):
             raise OptionError(
                 "feeds",
                 feed.name,
@@ -252,7 +252,7 @@ def plan(store: FeedStore, feeds: Sequence[Feed], keys: Mapping[str, str]) -> Ch
             change.edited.append(feed.name)
             lists[feed.name] = fresh
     for name in sorted(there):
-        ours = name in old_feeds if name not in lists else _is_ours(lists[name])
+        ours = name in old_feeds if name not in lists else lists[name].fetched
         if ours and name not in wanted:
             change.gone.append(name)
             lists.pop(name, None)
@@ -270,11 +270,6 @@ def plan(store: FeedStore, feeds: Sequence[Feed], keys: Mapping[str, str]) -> Ch
     )
     change.before += "".join(f"list {name}\n" for name in change.gone)
     return change
-
-
-def _is_ours(named: NamedList) -> bool:
-    """Whether a list was fetched by this host, and not made from the inventory or a file."""
-    return named.kind == "feed" and named.source.startswith(("https://", "http://"))
 
 
 def _old(store: FeedStore, change: Change) -> tuple[dict[str, Feed], dict[str, str]]:

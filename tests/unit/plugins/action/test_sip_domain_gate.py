@@ -5,36 +5,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.plugins.hosts import CACHE, BareHost
+from tests.unit.plugins.hosts import BareHost, run_task
 
 
 def run(host: BareHost, **options: Any) -> tuple[dict[str, Any], str]:
     """The task's result, ``failed`` always in it, and what Ansible said beside it. A resolver out of reach gets one second."""
-    environment = {
-        **host.environment(),
-        "ANSIBLE_COLLECTIONS_PATH": str(CACHE),
-        "ANSIBLE_HOME": str(host.root / "ansible"),
-        "ANSIBLE_REMOTE_TEMP": str(host.root / "remote"),
-        "ANSIBLE_LOCALHOST_WARNING": "false",
-        "ANSIBLE_NOCOLOR": "true",
-        "COLUMNS": "1000",
-        "RES_OPTIONS": "timeout:1 attempts:1",
-    }
-    del environment["PYTHONPATH"]
-    argv = [str(Path(sys.executable).parent / "ansible"), "localhost", "--connection", "local", "--check"]
-    argv += ["--extra-vars", f"ansible_python_interpreter={sys.executable}"]
-    argv += ["--module-name", "sipguard.pbx.sip_domain_gate"]
-    argv += ["--args", json.dumps({"domains": ["tel.example.com"], **options})]
-    environment["PATH"] = f"{host.root / 'bin'}:{Path(sys.executable).parent}:{os.defpath}"
-    done = subprocess.run(argv, env=environment, cwd=host.root, capture_output=True, text=True, check=False)
+    done = run_task(host, "sip_domain_gate", {"domains": ["tel.example.com"], **options})
     assert "=> " in done.stdout, done.stderr
     state, dummy, text = done.stdout.partition("=> ")
     return {**json.loads(text), "failed": "FAILED" in state}, " ".join(done.stderr.split())

@@ -5,15 +5,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.plugins.hosts import CACHE, BareHost
+from tests.unit.plugins.hosts import BareHost, run_task
 
 
 def run(host: BareHost, **options: Any) -> tuple[dict[str, Any], str]:
@@ -23,22 +19,7 @@ def run(host: BareHost, **options: Any) -> tuple[dict[str, Any], str]:
 
 def run_with_diff(host: BareHost, **options: Any) -> tuple[dict[str, Any], str, str]:
     """The same with the difference that Ansible showed."""
-    environment = {
-        **host.environment(),
-        "ANSIBLE_COLLECTIONS_PATH": str(CACHE),
-        "ANSIBLE_HOME": str(host.root / "ansible"),
-        "ANSIBLE_REMOTE_TEMP": str(host.root / "remote"),
-        "ANSIBLE_LOCALHOST_WARNING": "false",
-        "ANSIBLE_NOCOLOR": "true",
-        "COLUMNS": "1000",
-        "RES_OPTIONS": "timeout:1 attempts:1",
-    }
-    del environment["PYTHONPATH"]
-    argv = [str(Path(sys.executable).parent / "ansible"), "localhost", "--connection", "local", "--check", "--diff"]
-    argv += ["--extra-vars", f"ansible_python_interpreter={sys.executable}"]
-    argv += ["--module-name", "sipguard.pbx.sip_host_policy", "--args", json.dumps(options)]
-    environment["PATH"] = f"{host.root / 'bin'}:{Path(sys.executable).parent}:{os.defpath}"
-    done = subprocess.run(argv, env=environment, cwd=host.root, capture_output=True, text=True, check=False)
+    done = run_task(host, "sip_host_policy", options, "--diff")
     assert "=> " in done.stdout, done.stderr
     state, dummy, text = done.stdout.partition("=> ")
     found, end = json.JSONDecoder().raw_decode(text)
