@@ -1,0 +1,83 @@
+#!/usr/bin/env python
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write docs/audit-findings.md from the audit's own declarations in plugins/module_utils/_asterisk/audit.
+
+usage: docs/bin/audit_findings.py [--check]
+
+With --check nothing is written; the exit status is 1 when the page isn't what the code says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "audit-findings.md"
+
+INTRODUCTION = """\
+<!-- Written by docs/bin/audit_findings.py from plugins/module_utils/_asterisk/audit; edit the code, not this page. -->
+
+# The findings of the audit
+
+How to run it, what its severities mean and how to accept a finding is in [its guide](guides/audit.md). An id never changes its
+meaning. The severity is the usual one: a finding that is less sure, or that something else makes worse, says so itself.
+"""
+
+
+def cell(text: str) -> str:
+    """Return text as the plain text of a cell."""
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|" else char for char in text)
+
+
+def page() -> str:
+    """Return the whole page."""
+    return "\n".join(parts())
+
+
+def parts() -> Iterator[str]:
+    """Yield the page piece by piece."""
+    from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit.finding import SEVERITIES
+    from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit.run import kinds
+
+    yield INTRODUCTION
+    found = list(kinds())
+    yield f"{len(found)} findings.\n"
+    for severity in SEVERITIES:
+        yield f"## {severity.capitalize()}\n"
+        yield "| id | what it means | why it matters | what to do |"
+        yield "|---|---|---|---|"
+        for each in found:
+            if each.severity == severity:
+                yield f"| `{each.id}` | {cell(each.title)} | {cell(each.why)} | {cell(each.remedy)} |"
+        yield ""
+
+
+def main() -> int:
+    """Write or check the page."""
+    parser = argparse.ArgumentParser(description="Write docs/audit-findings.md from what the audit declares.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page is out of date")
+    check = parser.parse_args().check
+    with tempfile.TemporaryDirectory() as tree:
+        namespace = Path(tree, "ansible_collections", "sipguard")
+        namespace.mkdir(parents=True)
+        (namespace / "pbx").symlink_to(ROOT)
+        sys.path.insert(0, tree)
+        sys.dont_write_bytecode = True
+        text = page()
+    if not check:
+        PAGE.write_text(text, encoding="utf-8")
+        return 0
+    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
+        return 0
+    print("docs/audit-findings.md isn't what the code says; run docs/bin/audit_findings.py", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

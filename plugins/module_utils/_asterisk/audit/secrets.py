@@ -1,0 +1,276 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secrets that are guessed soon, and names that are guessed at once. No secret, and nothing made from one, ever leaves this file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..tree import Place, fold
+from . import objects
+from .context import Context, Section, loopback
+from .finding import CRITICAL, HIGH, INFO, LOW, MEDIUM, Findings, kind
+
+__all__ = ["Secret", "causes", "check"]
+
+WEAK = kind(
+    "weak-secret",
+    HIGH,
+    "A secret that will be guessed",
+    "Scanners try names with the secrets that people choose, thousands a minute; a registration found that way dials out within the hour.",
+    "Use a random secret of at least 16 characters, another for each phone.",
+)
+SHARED = kind(
+    "shared-secret",
+    MEDIUM,
+    "Endpoints have the same secret",
+    "Whoever takes it from one phone has all of them.",
+    "Give each endpoint a random secret of its own.",
+)
+HASHED = kind(
+    "secret-hashed",
+    INFO,
+    "Secrets that cannot be judged",
+    "md5secret, md5_cred and password_digest hold a digest; whether the secret behind it is weak cannot be seen.",
+    "Make sure that they come from random secrets.",
+)
+MANAGER = kind(
+    "manager-weak-secret",
+    HIGH,
+    "An AMI or ARI user with a secret that will be guessed",
+    "Whoever has an AMI or ARI user makes calls and, with most rights, runs programs on the host.",
+    "Use a random secret of at least 20 characters.",
+)
+VOICEMAIL = kind(
+    "voicemail-default-password",
+    MEDIUM,
+    "A mailbox with a password that everybody tries first",
+    "Mailboxes are opened from outside, and from there calls and call-backs are made.",
+    "Use a random number of at least 6 digits. A leading - in voicemail.conf forbids the user to change it.",
+)
+NAMES = kind(
+    "guessable-name",
+    LOW,
+    "Endpoints whose names every scanner tries",
+    "Scanners begin with 100 to 999 and words such as admin or test. A name that nobody guesses is half of the defence.",
+    "Name endpoints apart from extensions, for instance by the phone's MAC address.",
+)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_COMMON = _words(
+    """
+    password passw0rd p4ssw0rd password1 password123 passwd secret secret123 asterisk freepbx trixbox elastix
+    issabel vicidial pbx sip voip phone telephone letmein welcome changeme change_me changethis default admin
+    administrator root toor user guest test test123 testtest tester qwerty qwerty123 qwertyuiop asdf asdfgh
+    asdfghjkl zxcvbn abc123 abcd1234 a1b2c3d4 1q2w3e 1q2w3e4r 1q2w3e4r5t 1qaz2wsx q1w2e3r4 iloveyou monkey
+    dragon master superman batman football baseball sunshine princess login access amp111 amp109 eventum
+    mysecret mypassword yourpassword unsecurepassword supersecret topsecret god love sex money temp temp123
+    operator manager cisco polycom grandstream yealink snom linksys office company server system support service
+    internet digium sangoma 3cx fanvil mitel avaya
+    """
+)
+# secrets and words of Asterisk's sample files and of its documentation
+_PLACEHOLDERS = _words(
+    """
+    mysecret mysecretpassword verysecret supersecret unsecurepassword blah blahblah secret5 secretpassword
+    insertsecret yourpassword your_password your_secret yoursecret password_here insert_password replace_me
+    replaceme changeme xxx xxxx xxxxxx xxxxxxxx foobar foo bar peekaboo topsecret welcome 6001 6002 mypassword
+    cisco123 testing 1234password somepassword
+    """
+)
+_NAMES = _words(
+    """
+    admin test user phone sip voip guest demo office fax operator reception asterisk pbx trunk default support
+    info
+    """
+)
+_SEQUENCES = (
+    "01234567890123456789",
+    "98765432109876543210",
+    "abcdefghijklmnopqrstuvwxyz",
+    "qwertyuiopasdfghjklzxcvbnm",
+)
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A secret with whose it is. ``names``: what it must not hold. Its representation never shows it."""
+
+    subject: str
+    place: Place
+    names: tuple[str, ...]
+    value: str
+
+    def __repr__(self) -> str:
+        return f"Secret(of {self.subject!r} at {self.place})"
+
+
+def check(context: Context, findings: Findings) -> None:
+    secrets = list(_endpoints(context, findings))
+    holders: dict[str, list[Secret]] = {}
+    for secret in secrets:
+        for cause in causes(secret, context):
+            findings.add(WEAK, secret.subject, secret.place, detail=cause)
+        if secret.value:
+            holders.setdefault(secret.value, []).append(secret)
+    for group in holders.values():
+        subjects = {each.subject for each in group}
+        if len(subjects) > 1:
+            for each in group:
+                findings.add(SHARED, each.subject, each.place)
+    _managers(context, findings)
+    _voicemail(context, findings)
+    _guessable(context, findings)
+
+
+def causes(secret: Secret, context: Context) -> Iterator[str]:
+    """Why a secret is weak, in words that tell no more than that: the worst reason alone."""
+    value = secret.value
+    low = value.lower()
+    if not value.strip():
+        yield "it is empty"
+    elif low in _PLACEHOLDERS or re.fullmatch(r"<[^>]*>|\$\{.*\}|\{\{.*\}\}|(.)\1*", low):
+        yield "it is a placeholder, or one character again and again"
+    elif any(name and (low == name.lower() or (len(name) > 2 and name.lower() in low)) for name in secret.names):
+        yield "it is, or holds, its own name"
+    elif low in _COMMON or low in context.common_secrets or re.sub(r"[\d!.@#$_-]+$", "", low) in _COMMON:
+        yield "it is in a list of common secrets"
+    elif len(value) >= 3 and any(low in sequence for sequence in _SEQUENCES):
+        yield "it is a sequence"
+    elif len(value) < context.min_secret_length:
+        yield f"it has fewer than {context.min_secret_length} characters"
+    elif len(set(value)) < 5 or (_classes(value) < 2 and (value.isdigit() or len(value) < 20)):
+        yield "it has too few kinds of characters"
+
+
+def _classes(value: str) -> int:
+    return sum(bool(re.search(each, value)) for each in (r"[a-z]", r"[A-Z]", r"[0-9]", r"[^a-zA-Z0-9]"))
+
+
+def _endpoints(context: Context, findings: Findings) -> Iterator[Secret]:
+    """The secrets that phones say to us. Those that we say to a provider are the provider's choice."""
+    if context.chan_sip:
+        for peer in objects.sip_peers(context):
+            if peer.value("md5secret"):
+                findings.add(HASHED, peer.name, peer.where("md5secret"))
+            elif peer.value("secret") and objects.sip_is_open(peer):
+                names = (peer.name, *_own_names(peer, "defaultuser", "username", "mailbox"))
+                yield Secret(peer.name, peer.where("secret"), names, peer.value("secret"))
+    if context.pjsip:
+        yield from _pjsip(context, findings)
+    if context.iax:
+        for user in context.sections("iax.conf"):
+            if fold(user.value("type")) in ("user", "friend") and user.value("secret"):
+                # several are separated by semicolons or commas
+                for value in re.split(r"[;,]", user.value("secret")):
+                    yield Secret(user.name, user.where("secret"), (user.name,), value)
+    if not context.version or context.version[0] < 21:
+        for user in context.sections("users.conf"):
+            if fold(user.name) != "general" and user.value("secret"):
+                yield Secret(user.name, user.where("secret"), (user.name,), user.value("secret"))
+
+
+def _own_names(section: Section, *options: str) -> tuple[str, ...]:
+    return tuple(section.value(option).partition("@")[0] for option in options if section.value(option))
+
+
+def _pjsip(context: Context, findings: Findings) -> Iterator[Secret]:
+    made = objects.pjsip(context)
+    used: dict[str, list[str]] = {}
+    for name, auths in made.inbound_auths.items():
+        for auth in auths:
+            used.setdefault(auth.name, []).append(name)
+    outbound = {
+        name.strip()
+        for kinds in ("endpoint", "registration")
+        for each in made.of(kinds)
+        for variable in each.all("outbound_auth")
+        for name in variable.value.split(",")
+    }
+    for auth in made.of("auth"):
+        if auth.name in outbound and auth.name not in used:
+            continue
+        hashed = auth.last("md5_cred", "password_digest")
+        if hashed is not None:
+            findings.add(HASHED, auth.name, hashed.place)
+        elif fold(auth.value("auth_type", default="userpass")) in ("userpass", "md5", "digest"):
+            holders = used.get(auth.name, [])
+            names = (auth.name, auth.value("username"), *holders[:8])
+            yield Secret(auth.name, auth.where("password"), names, auth.value("password"))
+
+
+def _managers(context: Context, findings: Findings) -> None:
+    """AMI and ARI users. With a loopback address alone somebody has to be on the host already."""
+    settings = context.first("manager.conf")
+    if settings.true("enabled"):
+        exposed = not loopback(settings.value("bindaddr", default="0.0.0.0"))
+        for user in context.sections("manager.conf"):
+            if fold(user.name) != "general" and user.last("secret"):
+                secret = Secret(user.name, user.where("secret"), (user.name,), user.value("secret"))
+                for cause in causes(secret, context):
+                    findings.add(
+                        MANAGER,
+                        f"manager user {user.name}",
+                        secret.place,
+                        detail=cause,
+                        severity=CRITICAL if exposed else HIGH,
+                    )
+    if not context.first("ari.conf").true("enabled", True) or not context.first("http.conf").true("enabled"):
+        return
+    exposed = not loopback(context.first("http.conf").value("bindaddr"))
+    for user in context.sections("ari.conf"):
+        if fold(user.value("type")) != "user":
+            continue
+        if fold(user.value("password_format", default="plain")) == "crypt":
+            findings.add(HASHED, f"ARI user {user.name}", user.where("password"))
+            continue
+        secret = Secret(user.name, user.where("password"), (user.name,), user.value("password"))
+        for cause in causes(secret, context):
+            findings.add(
+                MANAGER, f"ARI user {user.name}", secret.place, detail=cause, severity=CRITICAL if exposed else HIGH
+            )
+
+
+def _voicemail(context: Context, findings: Findings) -> None:
+    for section in context.sections("voicemail.conf"):
+        if fold(section.name) in ("general", "zonemessages"):
+            continue
+        for variables in section.options.values():
+            for variable in variables:
+                box, alias, dummy = variable.name.partition("@")
+                if (
+                    alias
+                    or not re.fullmatch(r"[\w.+*#-]+", box)
+                    or ("," not in variable.value and not variable.value[:1].isdigit())
+                ):
+                    continue  # an alias, or an option
+                password = variable.value.partition(",")[0].strip().removeprefix("-")
+                digits = password or "0000"
+                if password == box:
+                    cause = "it is the mailbox's own number"
+                elif len(digits) < 4 or not password:
+                    cause = "it is empty, or very short"
+                elif len(set(digits)) == 1 or any(digits in each for each in _SEQUENCES) or digits == "4242":
+                    cause = "it is a sequence, one digit again and again, or that of the sample file"
+                else:
+                    continue
+                findings.add(VOICEMAIL, f"{box}@{section.name}", variable.place, detail=cause)
+
+
+def _guessable(context: Context, findings: Findings) -> None:
+    named: list[Section] = []
+    if context.chan_sip:
+        named += [each for each in objects.sip_peers(context) if objects.sip_is_open(each)]
+    if context.pjsip:
+        made = objects.pjsip(context)
+        named += [each for each in made.phones() if made.inbound_auths.get(each.name)]
+    for each in named:
+        if re.fullmatch(r"[0-9]{1,3}", each.name) or each.name.lower() in _NAMES:
+            findings.add(NAMES, each.name, each.place)

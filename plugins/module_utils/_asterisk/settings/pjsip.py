@@ -1,0 +1,228 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The settings of PJSIP. It has no defaults for all endpoints: each object, or a template of it, says everything itself."""
+
+from __future__ import annotations
+
+__all__ = ["SETTINGS"]
+
+from typing import Any
+
+from ._setting import Satisfied, Setting
+
+_XML = "XML documentation, res_pjsip"
+
+
+def _setting(scope: str, option: str, value: str, why: str, source: str = _XML, **more: Any) -> Setting:
+    return Setting(f"pjsip.{scope}.{option}", "pjsip.conf", scope, option, value, why, source, **more)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "pjsip.guests",
+        "pjsip.conf",
+        "endpoint",
+        "guests",
+        "no",
+        "An endpoint named anonymous, or anonymous@ and a domain, takes in whoever is not known, without a password; leaving"
+        " anonymous out of endpoint_identifier_order only moves it to the end.",
+        "res/res_pjsip_endpoint_identifier_anonymous.c; res/res_pjsip.c, ast_sip_register_endpoint_identifier_with_name",
+        default="no",
+        kind="guests",
+    ),
+    _setting(
+        "global",
+        "user_agent",
+        "PBX",
+        "The default tells every stranger the exact version, and with it the known holes.",
+        default="Asterisk PBX <version>",
+        satisfied_by=Satisfied(no_version=True),
+    ),
+    _setting(
+        "endpoint",
+        "allow_overlap",
+        "no",
+        "Overlap dialling answers an incomplete number with 484, from which a caller reads which numbers begin like that.",
+        f"{_XML}; RFC 3578",
+        default="yes",
+        kind="bool",
+    ),
+    _setting(
+        "endpoint",
+        "allow_unauthenticated_options",
+        "no",
+        "Endpoints that answer OPTIONS without a password can be told from names that do not exist.",
+        default="no",
+        kind="bool",
+        since=(16, 18),
+    ),
+    _setting(
+        "endpoint",
+        "redirect_method",
+        "user",
+        "A phone that answers with 302 could otherwise send the call to any address, past the dialplan's rules.",
+        default="user",
+        kind="choice",
+        choices=("user", "uri_core", "uri_pjsip"),
+    ),
+    _setting(
+        "endpoint",
+        "sdp_session",
+        "PBX",
+        "The session name in each SDP need not tell the version.",
+        default="Asterisk",
+        satisfied_by=Satisfied(no_version=True),
+    ),
+    # -- strict
+    _setting(
+        "endpoint",
+        "allow_transfer",
+        "no",
+        "A caller who may transfer can have a call continue to an expensive number at the PBX's cost.",
+        profile="strict",
+        default="yes",
+        kind="bool",
+    ),
+    _setting(
+        "endpoint",
+        "allow_subscribe",
+        "no",
+        "SUBSCRIBE tells who is on the phone and costs a subscription each.",
+        profile="strict",
+        default="yes",
+        kind="bool",
+    ),
+    _setting(
+        "endpoint",
+        "direct_media",
+        "no",
+        "The audio stays with Asterisk: phones need not reach each other, and time limits and recordings hold.",
+        profile="strict",
+        default="yes",
+        kind="bool",
+    ),
+    _setting(
+        "endpoint",
+        "force_rport",
+        "yes",
+        "Answers go back to where the request came from, which is the only way through a NAT.",
+        f"{_XML}; RFC 3581",
+        profile="strict",
+        default="yes",
+        kind="bool",
+        when=("registers",),
+    ),
+    _setting(
+        "endpoint",
+        "rewrite_contact",
+        "yes",
+        "Calls go to the address a phone has registered from, not to one of its choice.",
+        profile="strict",
+        default="no",
+        kind="bool",
+        when=("registers",),
+    ),
+    _setting(
+        "endpoint",
+        "rtp_symmetric",
+        "yes",
+        "Audio goes back to where the phone's audio comes from, which is the only way through a NAT.",
+        f"{_XML}; RFC 4961",
+        profile="strict",
+        default="no",
+        kind="bool",
+        when=("registers",),
+    ),
+    _setting(
+        "endpoint",
+        "rtp_timeout",
+        "300",
+        "A call that carries no sound any more is ended instead of being billed for hours.",
+        profile="strict",
+        default="0",
+        kind="int",
+        satisfied_by=Satisfied(at_least=1, at_most=300),
+    ),
+    _setting(
+        "aor",
+        "default_expiration",
+        "300",
+        "A registration whose length the phone does not choose ends soon after the phone has gone, or was stolen.",
+        profile="strict",
+        default="3600",
+        kind="int",
+        minimum=1,
+        satisfied_by=Satisfied(at_least=60, at_most=300),
+        when=("registers",),
+    ),
+    _setting(
+        "aor",
+        "maximum_expiration",
+        "3600",
+        "No registration outlives an hour without the password being asked for again.",
+        profile="strict",
+        default="7200",
+        kind="int",
+        minimum=1,
+        satisfied_by=Satisfied(at_least=60, at_most=3600),
+        when=("registers",),
+    ),
+    _setting(
+        "aor",
+        "minimum_expiration",
+        "60",
+        "A phone that renews its registration every few seconds keeps the PBX busy.",
+        profile="strict",
+        default="60",
+        kind="int",
+        satisfied_by=Satisfied(at_least=60, at_most=300),
+        when=("registers",),
+    ),
+    _setting(
+        "aor",
+        "qualify_frequency",
+        "60",
+        "Asterisk notices a phone that has gone, and keeps the way through its NAT open.",
+        profile="strict",
+        default="0",
+        kind="int",
+        maximum=86400,
+        satisfied_by=Satisfied(at_least=1),
+        when=("registers",),
+    ),
+    _setting(
+        "aor",
+        "remove_existing",
+        "yes",
+        "A phone that comes back from a new address takes its own place instead of being refused until the old one expires.",
+        profile="strict",
+        default="no",
+        kind="bool",
+        when=("single_contact",),
+    ),
+    _setting(
+        "transport",
+        "method",
+        "tlsv1_2",
+        "The default begins at TLS 1.0, which is broken and must not be used any more.",
+        f"{_XML}; RFC 8996",
+        profile="strict",
+        kind="choice",
+        choices=("default", "unspecified", "tlsv1", "tlsv1_1", "tlsv1_2", "tlsv1_3", "sslv2", "sslv3", "sslv23"),
+        reload="restart",
+        satisfied_by=Satisfied(values=("tlsv1_3",)),
+        when=("tls",),
+    ),
+    _setting(
+        "transport",
+        "verify_server",
+        "yes",
+        "A trunk's certificate is compared with those that the transport trusts; without them every call by TLS would fail.",
+        profile="strict",
+        default="no",
+        kind="bool",
+        reload="restart",
+        when=("tls", "ca_list"),
+    ),
+)
