@@ -280,6 +280,7 @@ differs:
   type: bool
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -348,6 +349,10 @@ def _apply(module: AnsibleModule) -> tuple[hardening.Outcome, dict[str, Any], st
     check = module.check_mode or options["audit_only"]
     check_timeout(options["lock_timeout"])
     waivers = report.parse_waivers(options["waive"])
+    common = read_common(options["common_secrets"]) if options["common_secrets"] else frozenset()
+    context = Context(
+        ConfigDirectory(options["config_dir"]), min_secret_length=options["min_secret_length"], common_secrets=common
+    )
     request = hardening.Request(
         config_dir=options["config_dir"],
         state=options["state"],
@@ -378,14 +383,13 @@ def _apply(module: AnsibleModule) -> tuple[hardening.Outcome, dict[str, Any], st
     }
     if not (options["audit"] or options["audit_only"]) or (asterisk.version is None and not asterisk.drivers):
         return outcome, result, ""
-    context = Context(
+    context = replace(
+        context,
         # in check mode, the configuration as it would be
-        ConfigDirectory(asterisk.directory.path, outcome.files if check else {}),
+        directory=ConfigDirectory(asterisk.directory.path, outcome.files if check else {}),
         version=asterisk.number if asterisk.version else None,
         drivers=asterisk.drivers if asterisk.running else (),
         freepbx=asterisk.host is not None,
-        min_secret_length=options["min_secret_length"],
-        common_secrets=read_common(options["common_secrets"]) if options["common_secrets"] else frozenset(),
     )
     findings = report.waive(audit(context), waivers)
     result["findings"] = report.as_dict(findings)

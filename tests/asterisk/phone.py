@@ -275,10 +275,10 @@ class Phone:
             parts["opaque"] = given["opaque"]
         return "Digest " + ", ".join(f'{key}="{value}"' for key, value in parts.items()) + bare
 
-    def register(self, expires: int = 300, **more: str) -> Message:
+    def register(self, expires: int = 300) -> Message:
         """REGISTER of this telephone's own contact; `expires` 0 takes it away."""
         own = f"<sip:{self.name}@{self.domain}>"
-        return self.request("REGISTER", f"sip:{self.domain}", to=own, headers=[("Expires", str(expires))], **more)
+        return self.request("REGISTER", f"sip:{self.domain}", to=own, headers=[("Expires", str(expires))])
 
     def options(self, called: str = "") -> Message:
         """OPTIONS for the PBX itself, or for somebody there."""

@@ -44,7 +44,8 @@ def _plain(value: str) -> str:
 
 
 def _number(value: str) -> str:
-    return (re.findall(r"\d+", value) or [""])[0]
+    found = re.search(r"\d+", value)
+    return found[0] if found else ""
 
 
 def _seconds(value: str) -> str:
@@ -181,7 +182,7 @@ def _labels(text: str) -> dict[str, str]:
         body = line.strip().lstrip("* ")
         label, colon, value = body.partition(":")
         if not colon or re.search(r"\S\s{2,}\S", label):
-            label = re.match(r"\S*(?:\s\S+)*", body)[0]
+            label = re.split(r"\s{2,}", body, maxsplit=1)[0]
             value = body[len(label) :]
         found.setdefault(label.strip(), value.strip())
     return found
@@ -274,7 +275,8 @@ class Effective:
         """The options of one endpoint, aor, transport or identify; None when there is none of that name. OptionError for an odd name."""
         if kind not in _LISTS or kind == "auth":  # it would show the password
             raise ValueError(kind)
-        return (_tables(self._cli.command(f"pjsip show {kind} {self._cli.argument(name)}")) or [None])[0]
+        tables = _tables(self._cli.command(f"pjsip show {kind} {self._cli.argument(name)}"))
+        return tables[0] if tables else None
 
     # -- presence, for hundreds of objects in one question
 

@@ -210,7 +210,7 @@ def _defaults(context: Context, plan: Dialplan, reported: set[str], findings: Fi
 
 def _phones(plan: Dialplan, phones: dict[str, Place], findings: Findings, least: int) -> None:
     for name in phones:
-        for context, extension in plan.extensions(name):
+        for context, extension in plan.patterns(name):
             if wild(extension.pattern):
                 _report(PIN, name, _without_prefix(plan, context.name, extension), findings, least, (MEDIUM, LOW))
         for number in _ABROAD:

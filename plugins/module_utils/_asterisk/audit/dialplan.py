@@ -19,6 +19,7 @@ __all__ = ["ANY", "Context", "Dialplan", "Extension", "Out", "Step", "matches", 
 
 OURS = "sipguard-"  # contexts of this collection's own guard, which asks and limits
 ANY = ""  # the extension of a node that stands for every extension of a context
+_OWN = "\0"  # every extension of the context itself, without its includes
 NO, MAYBE, YES = 0, 1, 2
 
 _APPLICATION = re.compile(r"\s*([\w-]+)\s*(?:\((.*)\)\s*$|\((.*)$|,(.*)$|$)", re.DOTALL)
@@ -298,9 +299,10 @@ class Dialplan:
             self._closures[name] = list(found.values())
         return self._closures[name]
 
-    def extensions(self, name: str) -> Iterator[tuple[Context, Extension]]:
+    def patterns(self, name: str) -> Iterator[tuple[Context, Extension]]:
+        """The extensions of a context and its includes that are patterns."""
         for context in self.closure(name):
-            for extension in context.extensions.values():
+            for extension in context.patterns():
                 yield context, extension
 
     def chosen(self, name: str, number: str) -> tuple[Context, Extension] | None:
@@ -330,7 +332,7 @@ class Dialplan:
         self._begun.add(start)
         while todo:
             node = todo.pop()
-            if node[1] == ANY and node not in self._outs and node not in self._begun and depth < _MAX_DEPTH:
+            if node[1] in (ANY, _OWN) and node not in self._outs and node not in self._begun and depth < _MAX_DEPTH:
                 # many extensions lead here: work it out once
                 self._begun.add(node)
                 self._reach(node, depth + 1)
@@ -355,10 +357,12 @@ class Dialplan:
         nodes: list[Node] = []
         if name.startswith(OURS):
             guard, limited = YES, True
+        context = self.contexts.get(name)
         if pattern == ANY:
-            nodes = [(context.name, each.pattern, guard, limited) for context, each in self.extensions(name)]
+            nodes = [(each.name, _OWN, guard, limited) for each in self.closure(name)]
+        elif pattern == _OWN:
+            nodes = [(name, each, guard, limited) for each in context.extensions] if context else []
         else:
-            context = self.contexts.get(name)
             extension = context.extensions.get(pattern) if context else None
             if extension is not None:
                 self._walk(name, extension, guard, limited, outs, nodes)

@@ -59,14 +59,14 @@ HEADER = kind(
     HIGH,
     "A blank between ] and (",
     "Asterisk overlooks the parentheses then: what the section should inherit is missing, or the template is an object.",
-    "Write [name](template).",
+    "Put the parenthesis right behind the bracket.",
 )
 SECOND = kind(
     "second-general",
     MEDIUM,
     "A second [general]",
     "Asterisk reads the first one only; every line below the second has no effect.",
-    "Put the lines into the first, or write [general](+).",
+    "Put the lines into the first, or write (+) right behind the bracket of the second.",
 )
 UNKNOWN = kind(
     "unknown-option",
@@ -80,7 +80,7 @@ DUPLICATE = kind(
     HIGH,
     "Two PJSIP objects of the same name and type",
     "Asterisk then loads no object of that type at all after a restart, and keeps the old ones on a reload.",
-    "Remove one, or write the second as [name](+).",
+    "Remove one, or move its lines into the other.",
 )
 ORDER = kind(
     "acl-order",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Union
 
 from ..tree import Place, Variable, fold
@@ -193,6 +194,7 @@ def sip_is_trunk(peer: Section) -> bool:
     return bool(host) and host != "dynamic" and _sip_type(peer) != "user"
 
 
+@lru_cache(maxsize=65536)
 def network(text: str) -> Network | None:
     """An address or network as Asterisk's access lists write it, with the length or the mask behind the slash."""
     text = text.strip().removeprefix("!")

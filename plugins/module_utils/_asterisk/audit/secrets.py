@@ -138,9 +138,9 @@ def causes(secret: Secret, context: Context) -> Iterator[str]:
         yield "it is empty"
     elif low in _PLACEHOLDERS or re.fullmatch(r"<[^>]*>|\$\{.*\}|\{\{.*\}\}|(.)\1*", low):
         yield "it is a placeholder, or one character again and again"
-    elif any(name and (low == name.lower() or (len(name) > 2 and name.lower() in low)) for name in secret.names):
+    elif any(_holds(value, name, context.min_secret_length) for name in secret.names if name):
         yield "it is, or holds, its own name"
-    elif low in _COMMON or low in context.common_secrets or re.sub(r"[\d!.@#$_-]+$", "", low) in _COMMON:
+    elif low in _COMMON or low in context.common_secrets or re.sub(r"[\d!.@#$_-]{1,6}$", "", low) in _COMMON:
         yield "it is in a list of common secrets"
     elif len(value) >= 3 and any(low in sequence for sequence in _SEQUENCES):
         yield "it is a sequence"
@@ -148,6 +148,12 @@ def causes(secret: Secret, context: Context) -> Iterator[str]:
         yield f"it has fewer than {context.min_secret_length} characters"
     elif len(set(value)) < 5 or (_classes(value) < 2 and (value.isdigit() or len(value) < 20)):
         yield "it has too few kinds of characters"
+
+
+def _holds(value: str, name: str, least: int) -> bool:
+    """Whether a name is what a secret is made of; a long random one may hold three digits by chance."""
+    low, name = value.lower(), name.lower()
+    return low == name or (len(name) > 2 and name in low and len(low) - len(name) < least)
 
 
 def _classes(value: str) -> int:

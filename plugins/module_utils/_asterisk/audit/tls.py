@@ -166,8 +166,10 @@ def _file(context: Context, option: str, variable: Variable, subject: str, findi
     path = context.full(variable.value)
     try:
         mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            return  # a pipe would be waited for
         with open(path, "rb") as handle:
-            private = stat.S_ISREG(mode) and b"PRIVATE KEY-----" in handle.read(65536)
+            private = b"PRIVATE KEY-----" in handle.read(65536)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         findings.add(MISSING, f"{subject}, {option}", place)
         return

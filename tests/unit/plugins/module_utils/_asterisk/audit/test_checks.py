@@ -16,8 +16,9 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit impor
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit.context import Context
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit.finding import Findings
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit.run import kinds, run
+from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit.secrets import Secret, causes
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.dialplan_guard import Guard, render
-from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.tree import ConfigDirectory
+from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.tree import ConfigDirectory, Place
 from tests.unit.plugins.module_utils._asterisk.audit.configurations import (
     GOOD,
     KEPT,
@@ -1076,3 +1077,36 @@ def test_guard_of_this_collection_is_a_guard(tmp_path: Path) -> None:
     files["extensions.conf"] = KEPT["extensions.conf"].partition("[phones]")[0] + "#include sipguard.conf\n"
     found = audit(tmp_path, files)
     assert [each.id for each in found if each.severity not in ("low", "info")] == []
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("hV7-101-pQ2m_Xw9zRt", ""),
+        ("101-pQ2m_Xw9z", "its own name"),
+        ("pbx938475", "common"),
+        ("pbx93f8d4u7m5q9", ""),
+        ("pbx938475120385", ""),
+        ("Summer", "fewer than 12"),
+        ("qwertyuiop", "common"),
+        ("asdfghjklzxc", "sequence"),
+        ("abababababababAB", "kinds"),
+        ("correct horse battery staple", ""),
+        ("correcthorse", "kinds"),
+        ("${SECRET}", "placeholder"),
+        ("<password>", "placeholder"),
+        ("p\xe4ssw\xf6rter-\u4e2d\u6587", ""),
+    ],
+)
+def test_cause_of_a_weak_secret_is_the_worst_alone(tmp_path: Path, value: str, expected: str) -> None:
+    secret = Secret("101", Place("pjsip.conf", 1), ("101",), value)
+    found = list(causes(secret, Context(ConfigDirectory(str(tmp_path)))))
+    assert len(found) == bool(expected)
+    assert not expected or expected in found[0]
+    assert not any(value in each for each in found)
+
+
+def test_pipe_in_the_place_of_a_key_is_not_waited_for(tmp_path: Path) -> None:
+    files = changed(KEPT, "pjsip.conf", "verify_server=yes\n", "verify_server=yes\npriv_key_file=pipe\n")
+    os.mkfifo(write(tmp_path, files) / "pipe", 0o644)
+    assert not {"tls-key-readable", "tls-file-missing"} & ids(audit(tmp_path, files))
