@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 TOP := $(CURDIR)
 CACHE := $(TOP)/.cache
-STAGES := lint sanity unit integration hosts molecule
+STAGES := lint sanity unit integration asterisk hosts molecule
 
 # The tools' own environment for every command of every target.
 export PATH := $(CACHE)/venv/bin:$(PATH)
@@ -27,7 +27,7 @@ help: ## this list
 setup: ## install what the targets need (each of them does it by itself)
 	@tests/bin/setup
 
-test: ## everything: lint, sanity, unit, integration, hosts, molecule
+test: ## everything: lint, sanity, unit, integration, asterisk, hosts, molecule
 	@tests/bin/stages $(STAGES)
 
 lint: setup ## ruff, mypy, yamllint, ansible-lint, shellcheck, changelog, generated pages
@@ -41,6 +41,10 @@ unit: setup ## pytest tests/unit; TESTS=path and ARGS="-k name" for a part
 
 integration: setup ## pytest tests/integration: real kernel, network namespaces; root
 	@python -m pytest $(or $(TESTS),tests/integration) $(ARGS)
+
+asterisk: setup ## pytest tests/asterisk: real Asterisks 16 and 22, called, scanned and reloaded; root
+	@python -m lab images
+	@python -m pytest $(or $(TESTS),tests/asterisk) $(ARGS)
 
 hosts: setup ## pytest tests/hosts: whole hosts in containers, locked out, rebooted, flushed; root
 	@python -m lab images

@@ -206,6 +206,15 @@ drivers:
   type: list
   elements: str
   sample: [pjsip]
+freepbx:
+  description: Whether the configuration is FreePBX's.
+  returned: success
+  type: bool
+log_directory:
+  description: Where Asterisk writes its logs.
+  returned: success
+  type: str
+  sample: /var/log/asterisk
 settings:
   description:
     - Every line that changes. C(before) is what counted until now and null where nothing said it, C(after) is null where nothing says
@@ -375,6 +384,8 @@ def _apply(module: AnsibleModule) -> tuple[hardening.Outcome, dict[str, Any], st
         "diff": {"before": outcome.before, "after": outcome.after},
         "version": asterisk.version.text if asterisk.version else "",
         "drivers": list(asterisk.drivers),
+        "freepbx": asterisk.host is not None,
+        "log_directory": asterisk.log_directory,
         "settings": [each.result() for each in outcome.changes],
         "effective": outcome.effective,
         "reloaded": outcome.reloaded,
@@ -390,6 +401,7 @@ def _apply(module: AnsibleModule) -> tuple[hardening.Outcome, dict[str, Any], st
         version=asterisk.number if asterisk.version else None,
         drivers=asterisk.drivers if asterisk.running else (),
         freepbx=asterisk.host is not None,
+        run_user=asterisk.user,
     )
     findings = report.waive(audit(context), waivers)
     result["findings"] = report.as_dict(findings)

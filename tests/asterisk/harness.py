@@ -10,6 +10,7 @@ of 127.0.0.0/8, 198.51.100.0/24 (as well as ::1 and 2001:db8::/32) to 127.0.0.1 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -79,12 +80,13 @@ PJSIP_TRANSPORTS = "".join(
 )
 
 
-def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-    """Whether a condition comes true in time. The conditions here start a process each, so nothing spins."""
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE, pause: float = 0.0) -> bool:
+    """Whether a condition comes true in time; one that starts no process needs a `pause`, in seconds, so as not to spin."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
+        time.sleep(pause)
     return True
 
 
@@ -111,12 +113,10 @@ def remove_stale() -> None:
     """Removes the containers of runs whose process is gone."""
     listing = _engine("ps", "-aq", "--no-trunc", "--filter", f"label={_LABEL}={_PROJECT}")
     for ident in listing.split():
-        try:
+        with contextlib.suppress(AssertionError):  # another run has just removed its own
             owner = _engine("inspect", "--format", f'{{{{index .Config.Labels "{_LABEL}.owner"}}}}', ident)
-        except AssertionError:  # another run has just removed its own
-            continue
-        if _started(int(owner.partition(".")[0])) != owner:
-            _engine("rm", "-f", ident)
+            if _started(int(owner.split(".")[0])) != owner:
+                _engine("rm", "-f", ident)
 
 
 class Pbx:
@@ -239,9 +239,11 @@ class Pbx:
     # -- Asterisk
 
     def reset(self, files: Mapping[str, str | bytes] | None = None) -> None:
-        """Stops Asterisk, removes its logs, its database and sipguard's files, and configures it anew."""
+        """Ends Asterisk, removes its logs, its database and sipguard's files, and configures it anew."""
         self._hang_up()
-        self.stop()
+        if self.running():
+            self.kill()  # an orderly stop takes a second
+        self._process = None
         self.check(
             ["sh", "-c", f"rm -rf {_LOGS}/* /var/lib/asterisk/astdb* /var/lib/sipguard /etc/sipguard /run/sipguard*"]
         )
@@ -256,8 +258,11 @@ class Pbx:
         """Starts Asterisk, as its own user, and returns when it has fully booted."""
         assert not self.running(), "Asterisk runs already"
         argv = self.argv(["asterisk", "-f", "-U", "asterisk", "-G", "asterisk"])
+        self.run(["rm", "-f", "/run/asterisk/asterisk.ctl"])
+        socket_there = Path(f"/proc/{self.pid}/root/run/asterisk/asterisk.ctl").exists
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, cwd="/")
+        assert eventually(lambda: not self.running() or socket_there(), pause=0.01)
         booted = eventually(lambda: not self.running() or "fully booted" in self.cli("core waitfullybooted"))
         assert booted, f"Asterisk has not booted\n{self.log()[-4000:]}"
         assert self.running(), f"Asterisk has not started\n{self.log()[-4000:]}"

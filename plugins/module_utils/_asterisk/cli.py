@@ -136,15 +136,15 @@ class Cli:
             return Version.parse(self._run("-V").stdout)
 
     def identity(self) -> str:
-        """Differs after a restart: process and the time of its start in clock ticks, else the time of day that Asterisk names."""
-        pid = self.pid()
+        """Differs after a restart: the process, its start in clock ticks, and the time of day at which Asterisk began.
+
+        ``core restart`` begins anew within the same process.
+        """
+        pid, began = self.pid(), self._settings().get("Startup time", "")
         if pid is not None:
-            with (
-                contextlib.suppress(OSError, IndexError),
-                open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat,
-            ):
-                return f"{pid}.{stat.read().rpartition(')')[2].split()[19]}"
-        return self._settings().get("Startup time", "")
+            with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+                return f"{pid}.{stat.read().rpartition(')')[2].split()[19]}.{began}"
+        return began
 
     def pid(self) -> int | None:
         """The number of Asterisk's process, None when it cannot be known."""

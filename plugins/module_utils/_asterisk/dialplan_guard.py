@@ -30,7 +30,9 @@ from .dialplan_numbers import COUNTRIES, EMERGENCY, RISKY, Country, canonical_pr
 __all__ = [
     "CONTEXTS",
     "PIN_FOR",
+    "SALT_BYTES",
     "Guard",
+    "is_ours",
     "masked",
     "pin_file",
     "render",
@@ -160,6 +162,11 @@ def _time_range(text: str) -> str:
         raise OptionError("hours", text, "the second time has to be later than the first; a night is two entries")
     days = f"{first}-{last}" if last else first or "*"
     return f"{clock[0]}:{clock[1]}-{clock[2]}:{clock[3]},{days},*,*"
+
+
+def is_ours(data: bytes) -> bool:
+    """Whether a file was written here."""
+    return _HEAD.encode() in data.partition(b"\n")[0]
 
 
 def pin_file(file: str) -> str:
@@ -443,15 +450,18 @@ def _refusals(say: _Lines, guard: Guard) -> None:
         say.local("cause", str(cause))
         say.add("Goto(refuse)")
     say.local("caller", "${FILTER(-0-9A-Za-z*#+._,${CALLERID(num)})}", "refuse")
-    say.local("channel", "${FILTER(-0-9A-Za-z/._@,${CHANNEL})}")
+    # With a secret prefix, a number that is refused may be a mistyped prefix. A Local channel has the number in its name.
+    full = "${FILTER(-0-9A-Za-z/._@,${CHANNEL})}"
+    number = "" if guard.prefix else ", number ${judged:0:40}"
+    say.local("channel", "${CHANNEL(channeltype)}" if guard.prefix else full)
     say.local("address", "unknown")
     say.add('GotoIf($["${CHANNEL(channeltype)}" = "SIP"]?sip)')
     say.add('GotoIf($["${CHANNEL(channeltype)}" != "PJSIP"]?log)')
+    say.local("channel", full)
     say.local("address", "${CHANNEL(pjsip,remote_addr)}")
     say.add("Goto(log)")
-    say.local("address", "${CHANNEL(recvip)}", "sip")
-    # With a secret prefix, a number that is refused may be a mistyped prefix.
-    number = "" if guard.prefix else ", number ${judged:0:40}"
+    say.local("channel", full, "sip")
+    say.local("address", "${CHANNEL(recvip)}")
     say.add(
         f"Log(NOTICE,sipguard: call refused: ${{why}}, caller ${{caller:0:40}}, channel ${{channel:0:80}}, address ${{address}}{number})",
         "log",

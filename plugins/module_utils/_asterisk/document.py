@@ -13,7 +13,19 @@ import re
 from dataclasses import dataclass, field
 from typing import Union
 
-__all__ = ["Damage", "Directive", "Document", "Odd", "Option", "Section", "Span", "Statement", "decode", "encode"]
+__all__ = [
+    "Damage",
+    "Directive",
+    "Document",
+    "Odd",
+    "Option",
+    "Section",
+    "Span",
+    "Statement",
+    "decode",
+    "encode",
+    "unclosed",
+]
 
 # fgets() with a buffer of 8192 bytes
 _LINE_LIMIT = 8191
@@ -163,6 +175,10 @@ class Document:
 
     # -- where something is
 
+    def goes_on(self, line: int) -> bool:
+        """Whether a block comment goes on behind that line."""
+        return bool(self.depth if line == len(self.lines) else self.states.get(line + 1))
+
     def value_span(self, option: Option) -> Span | None:
         """Where the option's value lies in its line, without blanks around it; None where a comment cuts it in pieces."""
         raw = self.lines[option.line - 1]
@@ -189,6 +205,12 @@ class Document:
         start, stop = places[begin], places[end - 1] + 1
         between = raw[start:stop].replace(b"\\;", b";")
         return Span(start, stop) if between == bytes(text[begin:end]) else None
+
+
+def unclosed(raw: bytes) -> bool:
+    """Whether the end of this beginning of a line is inside of a block comment, or cannot be read."""
+    dummy, depth, sure = _without_comments(raw, 0)
+    return bool(depth) or not sure
 
 
 @dataclass

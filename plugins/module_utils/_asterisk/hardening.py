@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import pathlib
+import pwd
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ class Asterisk:
     running: bool
     drivers: tuple[str, ...]
     host: freepbx.FreePBX | None
+    log_directory: str = ""
+    user: str = ""
 
     @property
     def number(self) -> tuple[int, int]:
@@ -111,7 +114,20 @@ def find(runner: Runner, request: Request) -> Asterisk:
     for driver in request.drivers:
         if driver not in used:
             raise OptionError("drivers", driver, f"this host uses {', '.join(used) or 'neither'} ({config_dir})")
-    return Asterisk(cli, directory, version, running, tuple(request.drivers) or used, host)
+    logs = cli.directories()["astlogdir"] if version is not None else ""
+    return Asterisk(
+        cli, directory, version, running, tuple(request.drivers) or used, host, logs, _user(cli) if running else ""
+    )
+
+
+def _user(cli: Cli) -> str:
+    """Whose process Asterisk is; empty where that cannot be told."""
+    try:
+        with open(f"/proc/{cli.pid()}/status", encoding="ascii", errors="replace") as status:
+            found = re.search(r"^Uid:\s+\d+\s+(\d+)", status.read(), re.MULTILINE)
+        return pwd.getpwuid(int(found.group(1))).pw_name if found else ""
+    except (OSError, KeyError):
+        return ""
 
 
 def _used(directory: ConfigDirectory, cli: Cli, version: Version | None, running: bool) -> tuple[str, ...]:

@@ -51,9 +51,13 @@ class Conditions:
         self._driver = driver
         self._objects = objects
         self._registering = {each.name for each in objects.get("aor", ()) if _number(each.last("max_contacts")) > 0}
+        self._by_address = {
+            variable.value for each in objects.get("identify", ()) for variable in each.all("endpoint")[-1:]
+        }
         self._words: dict[str, Callable[[Category, Setting], bool]] = {
             "ca_list": lambda each, dummy: bool(each.last("ca_list_file") or each.last("ca_list_path")),
             "domains": lambda dummy, dummy2: any(general.all("domain") for general in objects.get("general", ())),
+            "identified": self._identified,
             "no_websockets": lambda dummy, dummy2: not self._websockets(),
             "own_line": lambda each, setting: bool(lines_of(each, names_of(setting))),
             "registers": self._registers,
@@ -80,6 +84,9 @@ class Conditions:
             return category.name in self._registering
         variable = category.last("aors")
         return variable is not None and any(name.strip() in self._registering for name in variable.value.split(","))
+
+    def _identified(self, category: Category, dummy: Setting) -> bool:
+        return not category.all("auth") and category.name in self._by_address
 
     def _tls(self, category: Category, setting: Setting) -> bool:
         if self._driver == "chan_sip":

@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from .._sip.errors import SipguardError
 from .catalogue import Setting
 from .document import encode
 from .edit import Edits, option_line
-from .freepbx import FreePBX, place_for
-from .tree import Category, Place, Tree, Variable
+from .freepbx import CustomPlace, FreePBX, place_for
+from .tree import Category, Place, Tree, Variable, fold, shown
 
-__all__ = ["Change", "Placing", "Wants", "heirs_of"]
+__all__ = ["Case", "Change", "Placing", "Wants", "heirs_of"]
 
 _LEFT = "as it was; its template says something else now"
 # No remark, change or diff ever holds their values.
@@ -43,15 +43,38 @@ class Change:
 
     def result(self) -> dict[str, object]:
         return {
-            "file": self.file,
-            "section": self.section,
+            "file": shown(self.file),
+            "section": shown(self.section),
             "option": self.option,
-            "before": self.before,
-            "after": self.after,
+            "before": None if self.before is None else shown(self.before),
+            "after": None if self.after is None else shown(self.after),
             "why": self.why,
             "source": self.source,
             "restart": self.restart,
         }
+
+
+@dataclass
+class Case:
+    """One option of one scope: who wants what of it, what each section says of it now, and who lives by which line.
+
+    ``done`` are the sections that have been seen to; ``alone`` the lines and templates that are not changed for all who use them.
+    """
+
+    wants: Wants
+    lines: Mapping[int, list[Variable]]
+    users: Mapping[Place, list[Category]]
+    done: set[int] = field(default_factory=set)
+    alone: set[tuple[object, tuple[str, ...]]] = field(default_factory=set)
+
+    def agree(self, category: Category, setting: Setting) -> bool:
+        """Whether the section wants just that, and does not have something good already."""
+        own = self.wants.get(id(category))
+        return own is not None and own.lines == setting.lines and not self.content(category)
+
+    def content(self, category: Category) -> bool:
+        own = self.wants.get(id(category))
+        return own is None or own.satisfied(*(each.value for each in self.lines.get(id(category), ())))
 
 
 @dataclass
@@ -68,14 +91,24 @@ class Placing:
     shared: bool
     # (section without a header of its own, option lines) by file and header text, for FreePBX
     additions: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
+    _closed: dict[str, str] = field(default_factory=dict)
+    _by_name: dict[str, list[Category]] = field(default_factory=dict)
 
     def may_edit(self, file: str) -> str:
         """Why not; empty when it may be edited."""
-        if file.startswith("/"):
-            return f"{file} is outside of the configuration directory"
-        if self.host is not None:
-            return self.host.may_edit(file).why
-        return ""
+        if file not in self._closed:
+            self._closed[file] = ""
+            if file.startswith("/"):
+                self._closed[file] = f"{shown(file)} is outside of the configuration directory"
+            elif self.host is not None:
+                self._closed[file] = self.host.may_edit(file).why
+        return self._closed[file]
+
+    def _header(self, where: CustomPlace, name: str) -> str:
+        if not self._by_name:
+            for each in self.tree.categories:
+                self._by_name.setdefault(fold(each.name), []).append(each)
+        return where.header(Tree(self.tree.name, categories=self._by_name.get(fold(name), [])), name) or ""
 
     def note(self, place: Place, section: str, setting: Setting, before: str | None, after: str) -> None:
         if setting.option in _SECRETS:
@@ -99,11 +132,11 @@ class Placing:
         self.note(variable.place, category.name, setting, variable.value, setting.value)
 
     def add(self, category: Category, setting: Setting, before: Variable | None) -> None:
-        """Write the option into that section, behind what it says now."""
+        """Write the option into that section, behind what it says now (``before``)."""
         scope = setting.scope
         if self.host is not None and not (category.template and not self.may_edit(category.parts[-1].file)):
             where = place_for(self.tree.name, scope)
-            header = where.header(self.tree, category.name) or ""
+            header = self._header(where, category.name)
             place = Place(where.file, 0)
             for value in setting.lines:
                 self.additions.setdefault((where.file, header), []).append(option_line(setting.option, value, b"a = b"))
@@ -112,8 +145,10 @@ class Placing:
         for part in reversed(category.parts):
             why = self.may_edit(part.file)
             if not why:
+                # what an included file says would win over a line before the #include
+                late = before is not None and before.place.file != part.file
                 for value in setting.lines:
-                    self.edits.insert(part, setting.option, value)
+                    self.edits.insert(part, setting.option, value, late)
                     self.note(part, category.name, setting, before.value if before else None, value)
                 return
         raise SipguardError(f"{category.place}: {why}; set {setting.option} there by hand")
@@ -124,7 +159,7 @@ class Placing:
             file, header = self.tree.name, f"[{name}]"
             if self.host is not None:
                 where = place_for(self.tree.name, setting.scope)
-                file, header = where.file, where.header(self.tree, name) or ""
+                file, header = where.file, self._header(where, name)
             for value in setting.lines:
                 self.additions.setdefault((file, header), []).append(option_line(setting.option, value))
                 self.note(Place(file, 0), name, setting, None, value)
@@ -139,39 +174,66 @@ class Placing:
                 opening = [encode(header) + b" ; sipguard\n"]
                 if self.driver == "pjsip" and header in ("[global]", "[system]"):
                     opening.append(option_line("type", header[1:-1]))
-            self.edits.append(file, [*opening, *lines])
+            if header:
+                self.edits.append(file, [*opening, *lines])
+            else:
+                # such a file is included inside of the section, which ends where it begins one of its own
+                self.edits.prepend(file, lines)
         return self.edits.apply()
 
-    def correct(
-        self, category: Category, setting: Setting, line: Variable, wants: Wants, users: list[Category]
-    ) -> set[int]:
+    def correct(self, category: Category, setting: Setting, line: Variable, case: Case) -> None:
         """A line is wrong for this section: change it where it stands unless most who live by it want it as it is."""
-        odd = [each for each in users if id(each) not in wants or not wants[id(each)].satisfied(setting.value)]
-        alone = line.place.file == category.place.file and not line.inherited
-        if line.added or self.may_edit(line.place.file) or not (alone or self.shared) or len(odd) * 2 > len(users):
-            self.add(category, setting, line)
-            return {id(category)}
-        self.replace(category, line, setting)
-        for each in odd:
-            own = wants.get(id(each))
-            self.add(each, own if own is not None else replace(setting, value=line.value, why=_LEFT), line)
-        return {id(each) for each in users} | {id(category)}
+        key = (line.place, setting.lines)
+        mine = line.place.file == category.place.file and not line.inherited
+        if key not in case.alone:
+            users = [each for each in case.users.get(line.place, ()) if id(each) not in case.done]
+            odd = [each for each in users if not case.agree(each, setting)]
+            if not (line.added or self.may_edit(line.place.file) or len(odd) * 2 > len(users)) and (
+                mine or self.shared
+            ):
+                self.replace(category, line, setting)
+                for each in odd:
+                    self.add(each, self._own(each, setting, line, case), line)
+                case.done |= {id(each) for each in users} | {id(category)}
+                return
+            if not mine or self.shared:
+                case.alone.add(key)
+        self.add(category, setting, line)
+        case.done.add(id(category))
 
-    def fill(self, category: Category, setting: Setting, wants: Wants) -> set[int]:
+    @staticmethod
+    def _own(category: Category, setting: Setting, line: Variable, case: Case) -> Setting:
+        """What a section says itself when a line that it lives by becomes another."""
+        own = case.wants.get(id(category))
+        if own is None or (case.content(category) and own.value != line.value):
+            return replace(own or setting, value=line.value, why=_LEFT)
+        return own
+
+    def fill(self, category: Category, setting: Setting, case: Case) -> None:
         """Nothing says the option for this section: say it in its template where that is right for most heirs, else in itself."""
         for base in category.inherits if self.shared and setting.kind != "list" else ():
-            heirs = self.heirs[id(base)]
-            if not base.template or any(id(each) not in wants for each in heirs) or self.may_edit(base.parts[-1].file):
+            key = (id(base), setting.lines)
+            if key in case.alone:
                 continue
-            odd = [each for each in heirs if not wants[id(each)].satisfied(setting.value)]
-            if len(odd) * 2 > len(heirs):
+            heirs = [
+                each for each in self.heirs[id(base)] if id(each) not in case.done and not case.lines.get(id(each))
+            ]
+            odd = [each for each in heirs if not case.agree(each, setting)]
+            if (
+                not base.template
+                or any(id(each) not in case.wants for each in heirs)
+                or self.may_edit(base.parts[-1].file)
+                or len(odd) * 2 > len(heirs)
+            ):
+                case.alone.add(key)
                 continue
             self.add(base, setting, None)
             for each in odd:
-                self.add(each, wants[id(each)], None)
-            return {id(each) for each in heirs}
+                self.add(each, case.wants[id(each)], None)
+            case.done |= {id(each) for each in heirs}
+            return
         self.add(category, setting, None)
-        return {id(category)}
+        case.done.add(id(category))
 
 
 def heirs_of(tree: Tree) -> dict[int, list[Category]]:

@@ -9,7 +9,8 @@ that the objects of a template lack is added there once. Whatever differs for on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .._sip.errors import OptionError, SipguardError
@@ -17,9 +18,9 @@ from .catalogue import ObjectException, Setting, for_object
 from .edit import Edits
 from .freepbx import FreePBX
 from .objects import Conditions, is_guest, lines_of, names_of, objects_of
-from .placing import Change, Placing, heirs_of
+from .placing import Case, Change, Placing, heirs_of
 from .proof import Members, NotProven, prove, require_editable
-from .tree import Category, ConfigDirectory, Place, Tree, Variable
+from .tree import Category, ConfigDirectory, Place, Tree, shown
 
 __all__ = ["Plan", "make", "make_sections"]
 
@@ -74,14 +75,14 @@ def _make(
     objects = objects_of(tree, driver)
     work = Placing(tree, driver, host, Edits(tree.files), [], [], heirs_of(tree), shared)
     conditions = Conditions(tree, driver, objects)
+    special = _matching(exceptions)
     members: Members = {}
     wanted: dict[str, dict[str, list[Setting]]] = {}
     for scope, categories in objects.items():
         usual = [each for each in settings if each.scope == scope]
         for category in categories:
-            mine = usual
-            if scope not in _EXPLICIT and any(each.matches(category.name) for each in exceptions):
-                mine = for_object(settings, exceptions, scope, category.name)
+            matching = special(category.name) if scope not in _EXPLICIT else []
+            mine = for_object(usual, matching, scope, category.name) if matching else usual
             applied = [each for each in mine if conditions.hold(category, each)]
             if applied:
                 wanted.setdefault(scope, {})[category.name] = applied
@@ -101,16 +102,33 @@ def _make(
             _enforce(work, each, scope in _EXPLICIT)
     order = {name: number for number, name in enumerate(tree.files)}
     changes = sorted(work.changes, key=lambda each: (order.get(each.file, len(order)), each.file, each.line))
-    names = {scope: [each.name for each in found if not _gone(each, work)] for scope, found in objects.items()}
+    # the endpoints of which the plan makes templates
+    gone = {each.section for each in work.changes if each.option == "guests"}
+    names = {
+        scope: [each.name for each in found if scope != "endpoint" or each.name not in gone]
+        for scope, found in objects.items()
+    }
     made = Plan(tree, changes, work.finish(), work.left, wanted, names)
     if made.files:
         prove(directory, tree, made.files, members, added)
     return made
 
 
-def _gone(category: Category, work: Placing) -> bool:
-    """Whether the plan makes a template of it."""
-    return any(each.option == "guests" and each.section == category.name for each in work.changes)
+def _matching(exceptions: Sequence[ObjectException]) -> Callable[[str], list[ObjectException]]:
+    """Which exceptions are about a name, in their order; quick where there are thousands of plain names."""
+    plain: dict[str, list[int]] = {}
+    patterns: list[int] = []
+    for number, each in enumerate(exceptions):
+        if any(sign in each.name for sign in "*?["):
+            patterns.append(number)
+        else:
+            plain.setdefault(each.name, []).append(number)
+
+    def matching(name: str) -> list[ObjectException]:
+        found = plain.get(name, []) + [number for number in patterns if exceptions[number].matches(name)]
+        return [exceptions[number] for number in sorted(found)]
+
+    return matching
 
 
 def make_sections(
@@ -146,35 +164,37 @@ def make_sections(
 def _enforce(work: Placing, members: list[tuple[Category, Setting]], explicit: bool) -> None:
     """One option of one scope, for all sections that it is wanted of; ``explicit``: also where Asterisk's default would do."""
     names = names_of(members[0][1])
-    wants = {id(category): setting for category, setting in members}
-    wrong: list[tuple[Category, Setting, list[Variable]]] = []
+    every = {id(each): lines_of(each, names) for each in (*work.tree.objects(), *(each for each, dummy in members))}
+    wrong: list[tuple[Category, Setting]] = []
     for category, setting in members:
-        lines = lines_of(category, names)
+        lines = every[id(category)]
         good = setting.satisfied(*(each.value for each in lines))
         if not good or (not lines and explicit):
-            wrong.append((category, setting, lines))
+            wrong.append((category, setting))
     if not wrong:
         return
-    # who lives by which line, and who has none
+    # who lives by which line
     users: dict[Place, list[Category]] = {}
     for each in work.tree.objects():
-        lines = lines_of(each, names)
-        if lines:
-            users.setdefault(lines[-1].place, []).append(each)
-    done: set[int] = set()
-    for category, setting, lines in wrong:
-        if id(category) in done:
+        if every[id(each)]:
+            users.setdefault(every[id(each)][-1].place, []).append(each)
+    case = Case({id(category): setting for category, setting in members}, every, users)
+    # what most want first: it is that which templates shall say
+    often = Counter(setting.lines for dummy, setting in wrong)
+    for category, setting in sorted(wrong, key=lambda each: -often[each[1].lines]):
+        lines = every[id(category)]
+        if id(category) in case.done:
             continue
         if not lines:
-            done |= work.fill(category, setting, wants)
+            work.fill(category, setting, case)
         elif setting.kind == "list":
             raise OptionError(
-                f"{category.name} {setting.option}",
+                f"{shown(category.name)} {setting.option}",
                 len(lines),
                 "the section has lines of it already; take them out by hand first",
             )
         else:
-            done |= work.correct(category, setting, lines[-1], wants, users.get(lines[-1].place, []))
+            work.correct(category, setting, lines[-1], case)
 
 
 def _guests(work: Placing, members: list[tuple[Category, Setting]]) -> None:
@@ -185,13 +205,13 @@ def _guests(work: Placing, members: list[tuple[Category, Setting]]) -> None:
         why = work.may_edit(category.place.file)
         if work.host is not None and why:
             work.left.append(
-                f"{category.place}: the endpoint {category.name} takes in strangers; FreePBX makes it, so set its allowguest to no"
+                f"{category.place}: the endpoint {shown(category.name)} takes in strangers; FreePBX makes it, so set its allowguest to no"
             )
             continue
         if why or len(category.parts) > 1:
             why = why or "its section is written in several places"
             raise SipguardError(
-                f"{category.place}: the endpoint {category.name} takes in strangers, but {why}; remove it by hand"
+                f"{category.place}: the endpoint {shown(category.name)} takes in strangers, but {why}; remove it by hand"
             )
         work.edits.make_template(category.place)
         work.note(category.place, category.name, setting, "an endpoint", "a template")

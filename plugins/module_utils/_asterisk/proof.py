@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from .._sip.errors import SipguardError
 from .catalogue import Setting
 from .objects import is_guest, lines_of, names_of
-from .tree import Category, ConfigDirectory, Tree, fold, load
+from .tree import Category, ConfigDirectory, Tree, fold, load, shown
 
 __all__ = ["Members", "NotProven", "prove", "require_editable"]
 
@@ -54,20 +54,20 @@ def prove(
     for before in old.categories:
         after = _following(left, before.name, added)
         if after is None or (before.template != after.template and id(before) not in guests):
-            raise _not_proven(old, f"the section {before.name}")
+            raise _not_proven(old, f"the section {shown(before.name)}")
         asked = mine.get(id(before), {})
         # what a template says counts in those who inherit it
         but = touched if before.template else asked
         if _others(before, but) != _others(after, but):
-            raise _not_proven(old, f"the section {before.name}")
+            raise _not_proven(old, f"the section {shown(before.name)}")
         if before.template or after.template:
             continue
         for setting in asked.values():
             if not setting.satisfied(*(each.value for each in lines_of(after, names_of(setting)))):
-                raise _not_proven(old, f"{setting.option} of {before.name}")
+                raise _not_proven(old, f"{setting.option} of {shown(before.name)}")
     for after in left:
         if after.name not in added:
-            raise _not_proven(old, f"a section {after.name}")
+            raise _not_proven(old, f"a section {shown(after.name)}")
 
 
 def _following(categories: Iterator[Category], name: str, added: Collection[str]) -> Category | None:

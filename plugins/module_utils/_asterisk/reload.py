@@ -22,11 +22,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets as random
 import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from secrets import token_hex
 
 from .._sip.errors import SipguardError
 from .cli import Cli, NoSuchCommand, clean
@@ -187,7 +187,7 @@ class _Ear:
         self._cli = cli
         self._asked = 0
         self._logs = cli.directories()["astlogdir"].rstrip("/")
-        self._name = f".sipguard-{random.token_hex(8)}"
+        self._name = f".sipguard-{token_hex(8)}"
         self._path = f"{self._logs}/{self._name}/log"
         self._folder: int | None = None
         self._tails: dict[str, int] = {}

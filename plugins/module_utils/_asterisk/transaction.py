@@ -172,7 +172,7 @@ def _beside(path: str, content: bytes, original: Original) -> str:
             if (original.owner, original.group) != (os.geteuid(), os.getegid()):
                 os.fchown(handle, original.owner, original.group)
             os.fchmod(handle, original.mode)
-            # chan_sip does not read a file again whose size and second of change are the same
+            # PJSIP passes over a file of the same size and time of change
             modified = time.time()
             if int(modified) <= int(original.modified):
                 modified = int(original.modified) + 1.0

@@ -12,14 +12,19 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 
 from .._sip.errors import SipguardError
 from .document import Damage, Directive, Document, Odd, Option, Section, Statement
 
-__all__ = ["Category", "ConfigDirectory", "Place", "Problem", "Tree", "Variable", "fold", "is_true", "load"]
+__all__ = ["Category", "ConfigDirectory", "Place", "Problem", "Tree", "Variable", "fold", "is_true", "load", "shown"]
 
 _MAX_INCLUDE_LEVEL = 10
+# What no honest configuration has, and what a hostile one could make endless: bytes of a file, files read, inherited variables.
+_LARGEST = 64 << 20
+_MOST_FILES = 20000
+_MOST_VARIABLES = 5_000_000
 _TRUE = ("yes", "true", "y", "t", "1", "on")
 _LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 # a filter of (+filter) that means the same as a regular expression of POSIX and of Python
@@ -36,6 +41,13 @@ def is_true(value: str) -> bool:
     return fold(value) in _TRUE
 
 
+def shown(text: str) -> str:
+    """Text of a configuration as it may be shown: what a terminal obeys or nothing can decode is escaped, and it is cut."""
+    if text.isascii() and text.isprintable():
+        return text[:80]
+    return ascii(text)[1:-1][:80]
+
+
 @dataclass(frozen=True, order=True)
 class Place:
     """``file`` as below the configuration directory, or absolute outside of it; ``line`` from 1."""
@@ -44,7 +56,7 @@ class Place:
     line: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{shown(self.file)}:{self.line}"
 
 
 class Variable:
@@ -145,15 +157,20 @@ class ConfigDirectory:
         if short in self.held:
             return self.held[short]
         path = self.full(name)
+        if not os.path.isfile(path):
+            return None
         try:
-            if not os.path.isfile(path):
-                return None
-            with open(path, "rb") as handle:
-                return handle.read()
+            # a pipe that somebody puts there in this moment must not hold us
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(handle, "rb") as stream:
+                data = stream.read(_LARGEST + 1) if stat.S_ISREG(os.fstat(handle).st_mode) else None
         except (FileNotFoundError, PermissionError):
             return None
         except OSError as error:
-            raise SipguardError(f"{path}: {error.strerror or error}") from error
+            raise SipguardError(f"{shown(path)}: {error.strerror or error}") from error
+        if data is not None and len(data) > _LARGEST:
+            raise SipguardError(f"{shown(path)}: more than {_LARGEST >> 20} MiB, which is no configuration")
+        return data
 
     def matching(self, target: str) -> list[str]:
         """The files that an #include means, in glob()'s order."""
@@ -234,6 +251,10 @@ class _Stop(Exception):
     """Asterisk stops to read: the whole configuration at level 1, else just this file."""
 
 
+class _Endless(Exception):
+    """We stop to read: nobody would wait for the end."""
+
+
 class _Loader:
     def __init__(self, directory: ConfigDirectory, name: str, runs_exec: bool) -> None:
         self.directory = directory
@@ -242,6 +263,7 @@ class _Loader:
         self.by_name: dict[str, list[Category]] = {}
         self.current: Category | None = None
         self.level = 0
+        self.read = self.inherited = 0
 
     def problem(self, place: Place, text: str, fatal: bool = False, unsure: bool = False) -> None:
         self.tree.problems.append(Problem(place, text, fatal, unsure))
@@ -255,6 +277,10 @@ class _Loader:
             if data is None:
                 continue
             count += 1
+            self.read += 1
+            if self.read > _MOST_FILES:
+                self.problem(Place(name, 1), f"more than {_MOST_FILES} included files", unsure=True)
+                raise _Endless
             document = Document.parse(name, data, depth, not number)
             before = self.tree.files.setdefault(name, document)
             if before.statements != document.statements:
@@ -326,6 +352,10 @@ class _Loader:
                 if base is category:
                     self.problem(place, "a section that inherits from itself, at which Asterisk hangs", unsure=True)
                     continue
+                self.inherited += len(base.variables)
+                if self.inherited > _MOST_VARIABLES:
+                    self.problem(place, f"more than {_MOST_VARIABLES} inherited options", unsure=True)
+                    raise _Endless
                 category.inherits.append(base)
                 category.variables += [
                     Variable(each.name, each.value, each.place, True, each.added) for each in base.variables
@@ -419,6 +449,6 @@ def load(directory: ConfigDirectory, name: str, runs_exec: bool | None = None) -
     loader.level = 1
     try:
         loader.tree.exists = loader.file(name) > 0
-    except _Stop:
+    except (_Stop, _Endless):
         loader.tree.exists = True
     return loader.tree

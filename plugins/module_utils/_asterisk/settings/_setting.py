@@ -22,6 +22,7 @@ _FALSE = frozenset(("no", "false", "n", "f", "0", "off"))
 CONDITIONS: dict[str, str] = {
     "ca_list": "the transport names the certificates it trusts (`ca_list_file` or `ca_list_path`)",
     "domains": "sip.conf names at least one `domain`",
+    "identified": "the endpoint has no `auth`, and an `identify` section names it",
     "no_websockets": "neither sip.conf's [general] nor a peer names `ws` or `wss` as a transport",
     "own_line": "the peer, or a template of it, says something about the option itself; otherwise [general] speaks for it",
     "registers": "somebody registers there: a peer with `host=dynamic`, an AOR with `max_contacts` over 0, an endpoint with such an AOR",

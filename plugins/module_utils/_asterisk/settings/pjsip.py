@@ -59,6 +59,19 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _setting(
         "endpoint",
+        "identify_by",
+        "ip",
+        "A trunk without a password is known by its addresses; by its name too, whoever writes that name into From is let in as the trunk.",
+        default="username,ip",
+        kind="flags",
+        choices=("username", "ip", "auth_username", "header", "request_uri"),
+        satisfied_by=Satisfied(
+            values=("header", "request_uri", "ip,header", "header,ip", "ip,request_uri", "request_uri,ip")
+        ),
+        when=("identified",),
+    ),
+    _setting(
+        "endpoint",
         "redirect_method",
         "user",
         "A phone that answers with 302 could otherwise send the call to any address, past the dialplan's rules.",

@@ -77,6 +77,7 @@ def test_setting_of_pjsip_is_documented_with_this_default(setting: Setting, vers
         assert "Version" in default
     elif default is None:  # the documentation gives it in words
         assert (setting.option, setting.default) in {
+            ("identify_by", "username,ip"),
             ("redirect_method", "user"),
             ("method", ""),
             ("rewrite_contact", "no"),
