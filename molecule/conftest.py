@@ -63,20 +63,20 @@ class Caller:
         self._socket.bind((source, 0))
         self._socket.connect((target, port))
 
-    def ask(self, user_agent: str) -> None:
-        """Send an OPTIONS request (RFC 3261 section 11)."""
+    def ask(self, user_agent: str, method: str = "OPTIONS") -> None:
+        """Send a request: OPTIONS (RFC 3261 section 11), or INVITE to call 600."""
         host, port = self._socket.getsockname()[:2]
         here = f"[{host}]:{port}" if self.way.family == 6 else f"{host}:{port}"
         there = self.domain or (f"[{self.target}]" if self.way.family == 6 else self.target)
         ident = self.call_id
         lines = [
-            f"OPTIONS sip:{there} SIP/2.0",
+            f"{method} sip:{'600@' if method == 'INVITE' else ''}{there} SIP/2.0",
             f"Via: SIP/2.0/{self.way.transport.upper()} {here};branch=z9hG4bK{ident};rport",
             "Max-Forwards: 70",
             f"From: <sip:100@{there}>;tag={ident[:8]}",
             f"To: <sip:100@{there}>",
             f"Call-ID: {ident}",
-            "CSeq: 1 OPTIONS",
+            f"CSeq: 1 {method}",
             f"Contact: <sip:100@{here}>",
             f"User-Agent: {user_agent}",
             "Accept: application/sdp",
@@ -92,7 +92,10 @@ class Caller:
         while (left := end - time.monotonic()) > 0:
             self._socket.settimeout(min(left, retry))
             with contextlib.suppress(TimeoutError):
-                return self._socket.recv(65535).decode(errors="replace").split("\r\n")[0]
+                first = self._socket.recv(65535).decode(errors="replace").split("\r\n")[0]
+                if not first.startswith("SIP/2.0 1"):  # a final one comes
+                    return first
+                continue
             if self.way.transport == "udp":
                 self._socket.sendall(self._asked)
                 retry *= 2
@@ -255,12 +258,12 @@ def eventually() -> Callable[[Callable[[], bool]], bool]:
 
 
 # Files of the system with what would change if they did; the container engine writes three of them at each start, and two only
-# note what was loaded the last time.
+# note what was loaded the last time. Asterisk's own files are written and written back, so of them the content counts.
 _FILES = (
-    r"find /etc /usr /var/lib/systemd $(ls -d /var/lib/sipguard 2>/dev/null) -xdev"
-    r" ! -path '*/__pycache__*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf"
+    r"(find /etc/asterisk -printf '%p %m %u %g\n'; find /etc/asterisk -type f -exec sha256sum {} +; find /etc /usr /var/lib/systemd $(ls -d /var/lib/sipguard 2>/dev/null) -xdev"
+    r" ! -path '/etc/asterisk/*' ! -path '*/__pycache__*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf"
     r" ! -path '/var/lib/sipguard/lists/.*'"
-    r" \( -type f -printf '%p %m %u %g %s %T@\n' -o -printf '%p %y %m %u %g %l\n' \) | sort"
+    r" \( -type f -printf '%p %m %u %g %s %T@\n' -o -printf '%p %y %m %u %g %l\n' \)) | sort"
 )
 _OURS = re.compile(r"^:SIPGUARD|^-A SIPGUARD| -j SIPGUARD(-PRE)?$|^(create|add) sipguard-")
 

@@ -92,6 +92,14 @@ options:
         V(sipguard)) and C(secret). Without a secret the host makes one and keeps it.
       - The manager interface is turned on, on loopback alone, if it was off.
     type: dict
+    suboptions:
+      user:
+        description: The user's name.
+        type: str
+        default: sipguard
+      secret:
+        description: Its secret, of 16 to 128 letters, digits and signs of C(_.~+/=-).
+        type: str
   audit_only:
     description: Change nothing, and only look.
     type: bool
@@ -320,7 +328,10 @@ def main() -> None:
                 options=dict(name=dict(type="str", required=True), settings=dict(type="dict", required=True)),
             ),
             logger=dict(type="dict"),
-            manager=dict(type="dict", no_log=True),
+            manager=dict(
+                type="dict",
+                options=dict(user=dict(type="str", default="sipguard"), secret=dict(type="str", no_log=True)),
+            ),
             audit_only=dict(type="bool", default=False),
             audit=dict(type="bool", default=True),
             min_secret_length=dict(type="int", default=12, no_log=False),

@@ -20,9 +20,9 @@ from tests.integration.harness.netns import remove_stale
 
 sys.path.insert(0, str(collection_path()))
 
-from . import blocklist, flood, harden, packets, runs
+from . import asterisk, blocklist, flood, harden, packets, runs
 
-PARTS = ("packet", "run", "blocklist", "harden", "flood")
+PARTS = ("packet", "run", "blocklist", "asterisk", "harden", "flood")
 
 parser = argparse.ArgumentParser(
     prog="python -m tests.bench",
@@ -55,6 +55,13 @@ def _blocklist(backends: list[str], rounds: int, repeats: int) -> Any:
     print(f"\nBlocklists: medians of {repeats} runs, {rounds} rounds of {packets.BATCH} packets\n")
     print(blocklist.table(found), flush=True)
     return asdict(found)
+
+
+def _asterisk(repeats: int) -> Any:
+    found = asterisk.measure(repeats)
+    print(f"\nasterisk_sip_hardening, profile strict, on Asterisk 22: medians of {repeats} runs\n")
+    print(asterisk.table(found), flush=True)
+    return [asdict(each) for each in found]
 
 
 def _harden(repeats: int) -> Any:
@@ -94,6 +101,8 @@ def main() -> None:
             kept[f"runs_{backend}"] = _run(backend, repeats, rules)
     if "blocklist" in parts:
         kept["blocklist"] = _blocklist(wanted.backend or ["nft", "legacy"], rounds, repeats)
+    if "asterisk" in parts:
+        kept["asterisk"] = _asterisk(1 if wanted.quick else 5)
     if "harden" in parts:
         kept["harden"] = _harden(3)
     if "flood" in parts:

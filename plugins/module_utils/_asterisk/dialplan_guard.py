@@ -22,7 +22,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .._sip.errors import OptionError
 from .dialplan_numbers import COUNTRIES, EMERGENCY, RISKY, Country, canonical_prefix
@@ -69,8 +69,8 @@ class Guard:
     blocked: Sequence[str] = ()
     allowed: Sequence[str] = ()
     emergency: Sequence[str] = ()
-    pin: str = ""
-    prefix: str = ""
+    pin: str = field(default="", repr=False)
+    prefix: str = field(default="", repr=False)
     pin_for: str = "international"
     max_duration: int = 3600
     max_calls: int = 0

@@ -19,7 +19,8 @@ __all__ = ["COUNTRIES", "EMERGENCY", "RISKY", "Country", "canonical_prefix"]
 
 @dataclass(frozen=True)
 class Country:
-    """``full``: a number this long (digits) that begins with no prefix at all is read as one with its country code."""
+    """``full``: a number this long (digits) that begins with no prefix at all is read as one with its country code, or as a national
+    one without its zero. A premium number is as long; local numbers are shorter."""
 
     code: str
     international: tuple[str, ...]
@@ -50,7 +51,7 @@ COUNTRIES = {
         code="43",
         international=("00",),
         trunk="0",
-        full=10,
+        full=9,
         emergency=("112", "122", "128", "133", "140", "141", "144"),
         premium=("+43900", "+43901", "+43930", "+43931", "+43939", "118", "+43118"),
         codes=("10",),
@@ -60,7 +61,7 @@ COUNTRIES = {
         code="41",
         international=("00",),
         trunk="0",
-        full=10,
+        full=9,
         emergency=("112", "117", "118", "144", "145", "1414", "1415"),
         premium=("+41900", "+41901", "+41906", "18"),
         codes=("10",),
@@ -70,7 +71,7 @@ COUNTRIES = {
         code="44",
         international=("00",),
         trunk="0",
-        full=10,
+        full=9,
         emergency=("112", "999", "111", "101"),
         premium=("+449", "+44871", "+44872", "+44873", "+4470", "118"),
         codes=("12", "13", "14", "15", "16", "17"),

@@ -20,28 +20,27 @@ from dataclasses import dataclass, field
 
 from .._sip.errors import OptionError, SipguardError
 from . import catalogue, companions, freepbx, options, planner
-from .cli import Cli, NoSuchCommand, Version
+from .cli import Cli, Version
 from .document import Document
 from .edit import marked, reverted
-from .effective import Effective, same
 from .placing import Change
 from .proof import require_editable
+from .readback import GLANCE, SAMPLE, missing, read_back
 from .reload import Reloaded, reload
 from .runner import Runner
-from .transaction import BACKUPS, Transaction, write_private
-from .tree import ConfigDirectory, load
+from .transaction import BACKUPS, Transaction, sweep, write_private
+from .tree import ConfigDirectory, load, shown
 
 __all__ = ["Asterisk", "Outcome", "Request", "find", "harden"]
 
 DRIVERS = ("chan_sip", "pjsip")
 _FILES = {"chan_sip": "sip.conf", "pjsip": "pjsip.conf"}
+_WIZARD = "pjsip_wizard.conf"
 _NO_CHAN_SIP = 21
 # what each restart is still needed for, with the process that has not been restarted
 _RESTART = "/var/lib/sipguard/asterisk-restart"
-# objects of a kind that are read back one by one, after a change and otherwise
-_SAMPLE = 40
-_GLANCE = 3
-_KINDS = ("endpoint", "aor", "transport")
+# which files we have changed that the process has not read again, as after a run that was killed
+_UNREAD = "/var/lib/sipguard/asterisk-unread"
 
 
 @dataclass(frozen=True)
@@ -138,9 +137,11 @@ def _used(directory: ConfigDirectory, cli: Cli, version: Version | None, running
     if running:
         loaded = cli.modules()
         found = [driver for driver in found if {"chan_sip": "chan_sip", "pjsip": "res_pjsip"}[driver] in loaded]
-    if "pjsip" in found and not load(directory, "pjsip.conf").objects():
-        # a sample in which everything is a comment
-        found.remove("pjsip")
+    if "pjsip" in found:
+        tree = load(directory, "pjsip.conf")
+        if not tree.objects() and not tree.problems:
+            # a sample in which everything is a comment
+            found.remove("pjsip")
     return tuple(found)
 
 
@@ -149,13 +150,17 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
     if asterisk.version is None:
         return Outcome()
     plans = _plans(asterisk, request)
+    if not check:
+        sweep(_folders(asterisk, plans))
     outcome = Outcome()
     files: dict[str, bytes] = {}
     expected: dict[str, bytes | None] = {}
     for plan in plans:
         for name, content in plan.files.items():
             if name in files and files[name] != content:
-                raise SipguardError(f"{name}: two configurations include it, so it cannot be edited for one of them")
+                raise SipguardError(
+                    f"{shown(name)}: two configurations include it, so it cannot be edited for one of them"
+                )
             files[name] = content
             document = plan.tree.files.get(name)
             expected[name] = document.render() if document else None
@@ -174,15 +179,24 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
         before = {asterisk.directory.full(name): content for name, content in expected.items()}
         transaction = Transaction(full, before)
         transaction.prepare()
-        if request.backup:
-            outcome.backup = transaction.backup(request.backup_dir)
-        _apply(asterisk, request, plans, todo, transaction, outcome)
-    elif not files and asterisk.running and request.reload and request.state == "present":
+        try:
+            if request.backup:
+                outcome.backup = transaction.backup(request.backup_dir)
+            _apply(asterisk, request, plans, todo, transaction, outcome)
+        finally:
+            transaction.forget()
+    elif not files and asterisk.running and request.reload:
         _look(asterisk, plans, check, outcome)
     if not check:
         _remember_restart(asterisk, [each for each in outcome.changes if each.restart])
     outcome.restart_needed = _restart_needed(asterisk)
     return outcome
+
+
+def _folders(asterisk: Asterisk, plans: Sequence[planner.Plan]) -> set[str]:
+    """Where a run that was killed may have left something."""
+    names = {name for plan in plans for name in plan.tree.files if not os.path.isabs(name)}
+    return {asterisk.directory.path} | {os.path.dirname(asterisk.directory.full(name)) for name in names}
 
 
 # -- plans
@@ -202,7 +216,10 @@ def _plans(asterisk: Asterisk, request: Request) -> list[planner.Plan]:
         settings = catalogue.override(given, wanted, driver, asterisk.number, documented)
         exceptions = catalogue.parse_exceptions(request.exceptions, driver, asterisk.number, documented)
         tree = load(asterisk.directory, _FILES[driver])
-        plans.append(planner.make(asterisk.directory, tree, driver, settings, exceptions, asterisk.host))
+        plan = planner.make(asterisk.directory, tree, driver, settings, exceptions, asterisk.host)
+        if driver == "pjsip" and any(each.last("type") for each in load(asterisk.directory, _WIZARD).objects()):
+            plan.left.append(f"{_WIZARD} has objects of its own, which are not edited: set the options there by hand")
+        plans.append(plan)
     if request.logger is not None:
         plans.append(companions.plan_logger(asterisk.directory, companions.parse_logger(request.logger), asterisk.host))
     if request.manager is not None:
@@ -218,6 +235,8 @@ def _reverted(asterisk: Asterisk) -> list[planner.Plan]:
         tree = load(asterisk.directory, name)
         plan = planner.Plan(tree)
         for file, document in tree.files.items():
+            if os.path.isabs(file) or (asterisk.host is not None and not asterisk.host.may_edit(file)):
+                continue
             content = reverted(document)
             if content != document.render():
                 plan.files[file] = content
@@ -243,11 +262,11 @@ def _diff(plans: Sequence[planner.Plan]) -> tuple[str, str]:
     after: list[str] = []
     for plan in plans:
         for each in plan.changes:
-            where = f"{each.file} [{each.section}] {each.option}"
+            where = f"{shown(each.file)} [{shown(each.section)}] {shown(each.option)}"
             if each.before is not None:
-                before.append(f"{where} = {each.before}")
+                before.append(f"{where} = {shown(each.before)}")
             if each.after is not None:
-                after.append(f"{where} = {each.after}")
+                after.append(f"{where} = {shown(each.after)}")
     return "".join(f"{line}\n" for line in before), "".join(f"{line}\n" for line in after)
 
 
@@ -263,27 +282,33 @@ def _apply(
     outcome: Outcome,
 ) -> None:
     """Commit, let Asterisk read it, look, and undo on any doubt."""
+    if asterisk.running:
+        _remember_unread(asterisk, todo)
     if not request.reload:
         transaction.commit()
         return
-    missing = _missing(asterisk, plans)
-    done, doubts, wrong = _attempt(asterisk, plans, todo, transaction, outcome, missing)
+    old: Reloaded | None = None
+    done, lost, wrong = _attempt(asterisk, plans, todo, transaction, outcome)
+    doubts = [*lost, *done.refused]
     if doubts and not wrong:
-        # What Asterisk says of the old files as well is none of our doing.
+        # What is wrong with the old files as well is none of our doing.
         old = _undo(asterisk, todo, transaction)
-        if old is not None and _kinds(doubts) <= _kinds(old.refused):
+        if (
+            old is not None
+            and _kinds(done.refused) <= _kinds(old.refused)
+            and set(lost) <= set(missing(asterisk.cli, plans))
+        ):
             transaction.again()
-            done, dummy, wrong = _attempt(asterisk, plans, todo, transaction, outcome, missing)
-            outcome.warnings += [f"Asterisk complains, as it did before: {each}" for each in doubts[:3]]
+            done, dummy, wrong = _attempt(asterisk, plans, todo, transaction, outcome)
+            outcome.warnings += [f"as before, and none of our doing: {each}" for each in doubts[:3]]
             doubts = []
     if wrong:
-        _undo(asterisk, todo, transaction)
+        old = _undo(asterisk, todo, transaction)
     if doubts or wrong:
         said = [*wrong, *doubts]
         more = f"; and {len(said) - 3} more" if len(said) > 3 else ""
-        raise SipguardError(
-            f"Asterisk did not take it over, so the files were put back and read again: {'; '.join(said[:3])}{more}"
-        )
+        raise SipguardError(f"Asterisk did not take it over, so {_state(old)}: {'; '.join(said[:3])}{more}")
+    pathlib.Path(_UNREAD).unlink(missing_ok=True)
     outcome.reloaded = list(done.commands)
     outcome.warnings += [each for each in done.complaints if each not in done.refused]
 
@@ -294,120 +319,63 @@ def _attempt(
     todo: Sequence[str],
     transaction: Transaction,
     outcome: Outcome,
-    missing: Sequence[str],
 ) -> tuple[Reloaded, list[str], list[str]]:
-    """Commit and reload; what Asterisk refuses, and what it does not do as it should."""
+    """Commit and reload; which objects are not there, and what Asterisk does not do as it should."""
     identity = asterisk.cli.identity()
-    transaction.commit()
+    transaction.commit(hold=True)
     try:
         done = reload(asterisk.cli, todo)
-        outcome.effective, wrong = _read_back(asterisk, plans, missing)
+        lost = missing(asterisk.cli, plans)
+        outcome.effective, wrong = read_back(asterisk.cli, plans, SAMPLE, done.refused)
         if asterisk.cli.identity() != identity:
             wrong.append("Asterisk was restarted meanwhile")
+    except SipguardError as error:
+        raise SipguardError(f"{error}; {_state(_undo(asterisk, todo, transaction))}") from error
     except BaseException:
         _undo(asterisk, todo, transaction)
         raise
-    return done, list(done.refused), wrong
+    return done, lost, wrong
+
+
+def _state(undone: Reloaded | None) -> str:
+    """What state things are in after `_undo`."""
+    return f"the files were put back{' and read again' if undone else ', but Asterisk has not read them again'}"
 
 
 def _kinds(complaints: Sequence[str]) -> set[str]:
-    """Complaints without numbers: lines move."""
-    return {re.sub(r"\d+", "#", each) for each in complaints}
+    """Complaints without the numbers of lines, which move."""
+    return {re.sub(r"(?<=line )\d+", "#", each) for each in complaints}
 
 
 def _look(asterisk: Asterisk, plans: Sequence[planner.Plan], check: bool, outcome: Outcome) -> None:
     """The files are right; where Asterisk has not read them yet, it does now."""
-    missing = _missing(asterisk, plans)
-    outcome.effective, wrong = _read_back(asterisk, plans, missing, _GLANCE)
+    outcome.effective, wrong = read_back(asterisk.cli, plans, GLANCE)
+    unread = _noted(asterisk, _UNREAD)
+    wrong += [f"{shown(name)} has changed since Asterisk has read it" for name in unread]
     if not wrong:
         return
-    names = [plan.tree.name for plan in plans]
+    names = list(dict.fromkeys([*(plan.tree.name for plan in plans), *unread]))
     outcome.changed = True
     outcome.before = "".join(f"{each}\n" for each in wrong)
     outcome.after = "".join(f"{name} read again\n" for name in names)
     if check:
         return
-    outcome.reloaded = list(reload(asterisk.cli, names).commands)
-    outcome.effective, wrong = _read_back(asterisk, plans, missing)
+    done = reload(asterisk.cli, names)
+    outcome.reloaded = list(done.commands)
+    outcome.effective, wrong = read_back(asterisk.cli, plans, SAMPLE, done.refused)
     if wrong:
         raise SipguardError(f"the files are right, but Asterisk does not follow them: {'; '.join(wrong[:3])}")
+    outcome.warnings += done.refused
+    pathlib.Path(_UNREAD).unlink(missing_ok=True)
 
 
 def _undo(asterisk: Asterisk, todo: Sequence[str], transaction: Transaction) -> Reloaded | None:
-    """Put the old files back and let Asterisk read them."""
+    """Put the old files back and let Asterisk read them; None when it has not."""
     transaction.undo()
     with contextlib.suppress(SipguardError):
-        return reload(asterisk.cli, todo)
-    return None
-
-
-def _missing(asterisk: Asterisk, plans: Sequence[planner.Plan]) -> list[str]:
-    """The objects of the files that Asterisk does not have already now, as ``kind name``."""
-    found: list[str] = []
-    reader = Effective(asterisk.cli)
-    for plan in plans:
-        for kind, names in _names(plan).items():
-            with contextlib.suppress(NoSuchCommand):
-                found += [f"{kind} {name}" for name in reader.missing(kind, names)]
-    return found
-
-
-def _names(plan: planner.Plan) -> dict[str, list[str]]:
-    """The objects that have to be there afterwards, by kind."""
-    kinds = ("peer",) if plan.tree.name == "sip.conf" else _KINDS
-    return {kind: plan.names[kind] for kind in kinds if plan.names.get(kind)}
-
-
-def _read_back(
-    asterisk: Asterisk, plans: Sequence[planner.Plan], missing: Sequence[str], most: int = _SAMPLE
-) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """What Asterisk says now, by object, of the options that were wanted; and what of it is not as it should be."""
-    reader = Effective(asterisk.cli)
-    found: dict[str, dict[str, str]] = {}
-    wrong: list[str] = []
-    for plan in plans:
-        for kind, names in _names(plan).items():
-            with contextlib.suppress(NoSuchCommand):
-                lost = [name for name in reader.missing(kind, names) if f"{kind} {name}" not in missing]
-                wrong += [f"the {kind} {name!a} is gone" for name in lost]
-        changed = {each.section for each in plan.changes}
-        for scope, objects in plan.wanted.items():
-            for name in _sample(list(objects), changed, most):
-                said = _said(reader, plan.tree.name, scope, name)
-                if said is None:
-                    continue
-                wanted = {each.option: each for each in objects[name] if each.option in said}
-                found[f"{plan.tree.name} {scope} {name}" if name != scope else f"{plan.tree.name} {scope}"] = {
-                    option: said[option] for option in wanted
-                }
-                wrong += [
-                    f"{option} of {name!a} is {said[option]!a} for Asterisk"
-                    for option, setting in wanted.items()
-                    if setting.reload != "restart"
-                    and not (setting.satisfied(said[option]) or same(setting.value, said[option]))
-                ]
-    return found, wrong
-
-
-def _sample(names: list[str], changed: set[str], most: int) -> list[str]:
-    """Those that were changed first, then others from all over the list."""
-    first = [name for name in names if name in changed][:most]
-    rest = [name for name in names if name not in first]
-    room = most - len(first)
-    step = max(1, len(rest) // room) if room else 1
-    return first + (rest[::step][:room] if room else [])
-
-
-def _said(reader: Effective, file: str, scope: str, name: str) -> dict[str, str] | None:
-    with contextlib.suppress(NoSuchCommand, OptionError):
-        if (file, scope) == ("sip.conf", "general"):
-            return reader.sip_general()
-        if (file, scope) == ("sip.conf", "peer"):
-            return reader.sip_peer(name)
-        if (file, scope) == ("pjsip.conf", "global"):
-            return reader.pjsip_global()
-        if file == "pjsip.conf" and scope in _KINDS:
-            return reader.pjsip(scope, name)
+        done = reload(asterisk.cli, todo)
+        pathlib.Path(_UNREAD).unlink(missing_ok=True)
+        return done
     return None
 
 
@@ -419,24 +387,47 @@ def _remember_restart(asterisk: Asterisk, changes: Sequence[Change]) -> None:
     path = pathlib.Path(_RESTART)
     waiting = _restart_needed(asterisk)
     waiting += [
-        each for each in sorted({f"{one.file} [{one.section}] {one.option}" for one in changes}) if each not in waiting
+        each
+        for each in sorted({f"{shown(one.file)} [{shown(one.section)}] {one.option}" for one in changes})
+        if each not in waiting
     ]
     if waiting and asterisk.running:
-        text = json.dumps({"process": asterisk.cli.identity(), "for": waiting}) + "\n"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_private(_RESTART, text)
+        _note(asterisk, _RESTART, waiting)
     elif path.exists():
         path.unlink()
 
 
 def _restart_needed(asterisk: Asterisk) -> list[str]:
+    return _noted(asterisk, _RESTART)
+
+
+# -- what was changed and not read
+
+
+def _remember_unread(asterisk: Asterisk, files: Sequence[str]) -> None:
+    """Before the files change: whoever is killed from here on leaves it behind."""
+    _note(asterisk, _UNREAD, sorted({*_noted(asterisk, _UNREAD), *files}))
+
+
+# -- notes about the process that runs
+
+
+def _noted(asterisk: Asterisk, path: str) -> list[str]:
+    """What is written down; nothing when it is about another process."""
     if not asterisk.running:
         return []
     try:
-        noted: Mapping[str, object] = json.loads(pathlib.Path(_RESTART).read_text(encoding="utf-8"))
-        waiting = noted["for"]
+        noted: Mapping[str, object] = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        found = noted["for"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    if noted.get("process") != asterisk.cli.identity() or not isinstance(waiting, list):
+    if noted.get("process") != asterisk.cli.identity() or not isinstance(found, list):
         return []
-    return [str(each) for each in waiting]
+    return [str(each) for each in found]
+
+
+def _note(asterisk: Asterisk, path: str, what: Sequence[str]) -> None:
+    text = json.dumps({"process": asterisk.cli.identity(), "for": what}) + "\n"
+    file = pathlib.Path(path)
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        write_private(path, text)

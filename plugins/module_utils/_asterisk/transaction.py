@@ -3,26 +3,35 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Several configuration files change together or not at all, keep owner and mode, and can be put back.
 
-The directory belongs to Asterisk's own user, and root writes there: no symbolic link is ever followed.
+The directory belongs to Asterisk's own user, and root writes there: no symbolic link that this user could have made is ever followed,
+and what is done to a folder is done to the one that was opened first, whatever its path means meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .._sip.errors import SipguardError
+from .tree import shown
 
-__all__ = ["BACKUPS", "Original", "Transaction", "write_private"]
+__all__ = ["BACKUPS", "Original", "Transaction", "sweep", "write_private"]
 
 BACKUPS = "/var/backups/sipguard/asterisk"
 _KEPT_BACKUPS = 10
+_BACKUP = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]{3})?")
 _NEW_MODE = 0o640
+_TEMPORARY = re.compile(r"\.sipguard-[0-9a-f]{16}\.tmp")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -38,36 +47,72 @@ class Original:
 
 
 def _fail(path: str, error: OSError) -> SipguardError:
-    return SipguardError(f"{path}: {error.strerror or error}; the configuration is as it was")
+    return SipguardError(f"{shown(path)}: {error.strerror or error}; the configuration is as it was")
 
 
-def _read(path: str) -> Original:
-    """Raises SipguardError for what is no regular file."""
+def _open_folder(path: str) -> int:
+    """The folder's descriptor. A symbolic link on the way is followed only where nobody but root can have put it."""
+    handle = os.open("/", _FOLDER)
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        for name in filter(None, path.split("/")):
+            about = os.fstat(handle)
+            trusted = about.st_uid == 0 and not about.st_mode & 0o022
+            inner = os.open(name, _FOLDER if trusted else _FOLDER | os.O_NOFOLLOW, dir_fd=handle)
+            os.close(handle)
+            handle = inner
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _read(folder: int, path: str) -> Original:
+    """Raises SipguardError for what is no regular file."""
+    name = os.path.basename(path)
+    try:
+        handle = os.open(name, _READ, dir_fd=folder)
     except FileNotFoundError:
-        folder = os.path.dirname(path)
-        try:
-            about = os.stat(folder)
-        except OSError as error:
-            raise _fail(folder, error) from error
+        about = os.fstat(folder)
         return Original(None, about.st_uid, about.st_gid, _NEW_MODE, 0.0, ())
     except OSError as error:
-        if os.path.islink(path):
+        if error.errno == errno.ELOOP:
             raise SipguardError(
-                f"{path}: a symbolic link, which root does not follow in a directory of another user; replace it by the file"
+                f"{shown(path)}: a symbolic link, which root does not follow in a directory of another user; replace it by the file"
             ) from error
         raise _fail(path, error) from error
     with os.fdopen(handle, "rb") as stream:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
-            raise SipguardError(f"{path}: not a regular file")
-        identity = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+            raise SipguardError(f"{shown(path)}: not a regular file")
         try:
             data = stream.read()
         except OSError as error:
             raise _fail(path, error) from error
-    return Original(data, about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode), about.st_mtime, identity)
+    mode = stat.S_IMODE(about.st_mode) & 0o777
+    return Original(data, about.st_uid, about.st_gid, mode, about.st_mtime, (*_same(about), about.st_ctime_ns))
+
+
+def _same(about: os.stat_result) -> tuple[int, ...]:
+    """What stays of a file that is renamed, and changes with its content."""
+    return (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+def sweep(folders: Iterable[str]) -> None:
+    """Remove what a run that was killed has left in these folders. Only for who holds the lock."""
+    for path in folders:
+        with contextlib.suppress(OSError):
+            folder = _open_folder(path)
+            try:
+                _sweep(folder)
+            finally:
+                os.close(folder)
+
+
+def _sweep(folder: int) -> None:
+    for name in os.listdir(folder):
+        if _TEMPORARY.fullmatch(name):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=folder)
 
 
 @dataclass
@@ -80,15 +125,34 @@ class Transaction:
     files: Mapping[str, bytes]
     expected: Mapping[str, bytes | None]
     originals: dict[str, Original] = field(default_factory=dict)
-    _ready: dict[str, str] = field(default_factory=dict)
-    _done: list[str] = field(default_factory=list)
+    _folders: dict[str, int] = field(default_factory=dict)
+    # path -> name of the new file beside it, and what tells that it is still the same afterwards
+    _ready: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    _done: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    # path -> another name of the old file
+    _held: dict[str, str] = field(default_factory=dict)
+
+    def _folder(self, path: str) -> int:
+        folder = os.path.dirname(path)
+        if folder not in self._folders:
+            try:
+                self._folders[folder] = _open_folder(folder)
+            except NotADirectoryError as error:
+                raise SipguardError(
+                    f"{shown(folder)}: no folder, or a symbolic link in a directory of another user, which root does not follow"
+                ) from error
+            except OSError as error:
+                raise _fail(folder, error) from error
+            _sweep(self._folders[folder])
+        return self._folders[folder]
 
     def prepare(self) -> None:
         """Write every new content beside its file. Raises SipguardError, and then nothing is left behind."""
         try:
             for path, content in self.files.items():
-                self.originals[path] = _read(path)
-                self._ready[path] = _beside(path, content, self.originals[path])
+                folder = self._folder(path)
+                self.originals[path] = _read(folder, path)
+                self._ready[path] = _beside(folder, path, content, self.originals[path])
         except BaseException:
             self.forget()
             raise
@@ -109,18 +173,28 @@ class Transaction:
             raise _fail(directory, error) from error
         return folder
 
-    def commit(self) -> None:
-        """Put the new contents in place; a file that somebody else has changed meanwhile stops it, with everything as it was."""
+    def commit(self, hold: bool = False) -> None:
+        """Put the new contents in place; a file that somebody else has changed meanwhile stops it, with everything as it was.
+
+        With ``hold`` the old files stay beside them until ``forget``: they can then be put back on a full disk as well.
+        """
         try:
             for path in self.files:
-                now = _read(path)
+                now = _read(self._folder(path), path)
                 if now.identity != self.originals[path].identity or now.data != self.expected.get(path):
-                    raise SipguardError(f"{path}: somebody else has just changed it; nothing was changed, run again")
+                    raise SipguardError(
+                        f"{shown(path)}: somebody else has just changed it; nothing was changed, run again"
+                    )
             for path in self.files:
-                os.replace(self._ready.pop(path), path)
-                self._done.append(path)
-            for folder in {os.path.dirname(path) for path in self.files}:
-                _sync(folder)
+                folder, name = self._folder(path), os.path.basename(path)
+                if hold and self.originals[path].data is not None:
+                    self._hold(folder, path)
+                new, identity = self._ready[path]
+                os.replace(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+                del self._ready[path]
+                self._done[path] = identity
+            for folder in self._folders.values():
+                os.fsync(folder)
         except OSError as error:
             self.undo()
             raise _fail("the configuration", error) from error
@@ -128,19 +202,28 @@ class Transaction:
             self.undo()
             raise
 
+    def _hold(self, folder: int, path: str) -> None:
+        held = _temporary()
+        with contextlib.suppress(OSError):  # not every file system has hard links
+            os.link(os.path.basename(path), held, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+            self._held[path] = held
+
     def undo(self) -> None:
         """Put back what was there before; raises SipguardError when a file cannot be put back."""
-        self.forget()
+        self._drop_ready()
         wrong: list[str] = []
-        for path in reversed(self._done):
-            original = self.originals[path]
+        for path, identity in reversed(self._done.items()):
+            folder, name, original = self._folder(path), os.path.basename(path), self.originals[path]
             try:
-                if original.data is None:
-                    os.unlink(path)
+                if _same(os.stat(name, dir_fd=folder, follow_symlinks=False)) != identity:
+                    wrong.append(f"{shown(path)}: somebody else has changed it meanwhile")
+                elif original.data is None:
+                    os.unlink(name, dir_fd=folder)
                 else:
-                    os.replace(_beside(path, original.data, original), path)
+                    old = self._held.pop(path, None) or _beside(folder, path, original.data, original)[0]
+                    os.replace(old, name, src_dir_fd=folder, dst_dir_fd=folder)
             except (OSError, SipguardError) as error:
-                wrong.append(f"{path}: {error}")
+                wrong.append(f"{shown(path)}: {error}")
         self._done.clear()
         if wrong:
             raise SipguardError(f"cannot put back {'; '.join(wrong)}; the backup has it")
@@ -150,19 +233,35 @@ class Transaction:
         self.originals.clear()
         self.prepare()
 
-    def forget(self) -> None:
-        """Remove what was prepared and not used."""
-        for name in self._ready.values():
+    def _drop_ready(self) -> None:
+        for path, (name, dummy) in self._ready.items():
             with contextlib.suppress(OSError):
-                os.unlink(name)
+                os.unlink(name, dir_fd=self._folder(path))
         self._ready.clear()
 
+    def forget(self) -> None:
+        """Remove whatever is left beside the files; they can no more be put back."""
+        self._drop_ready()
+        for path, name in self._held.items():
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=self._folder(path))
+        self._held.clear()
+        self._done.clear()
+        for folder in self._folders.values():
+            os.close(folder)
+        self._folders.clear()
 
-def _beside(path: str, content: bytes, original: Original) -> str:
-    """A new file in the same folder with the content, owner and mode; Asterisk's include patterns do not match its name."""
-    name = os.path.join(os.path.dirname(path), f".sipguard-{secrets.token_hex(8)}.tmp")
+
+def _temporary() -> str:
+    """A name that Asterisk's include patterns do not match."""
+    return f".sipguard-{secrets.token_hex(8)}.tmp"
+
+
+def _beside(folder: int, path: str, content: bytes, original: Original) -> tuple[str, tuple[int, ...]]:
+    """A new file in the same folder with the content, owner and mode: its name and identity."""
+    name = _temporary()
     try:
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        handle = os.open(name, _NEW, 0o600, dir_fd=folder)
     except OSError as error:
         raise _fail(path, error) from error
     try:
@@ -172,30 +271,34 @@ def _beside(path: str, content: bytes, original: Original) -> str:
             if (original.owner, original.group) != (os.geteuid(), os.getegid()):
                 os.fchown(handle, original.owner, original.group)
             os.fchmod(handle, original.mode)
+            if original.data is not None:
+                _copy_attributes(folder, os.path.basename(path), handle)
             # PJSIP passes over a file of the same size and time of change
             modified = time.time()
             if int(modified) <= int(original.modified):
                 modified = int(original.modified) + 1.0
             os.utime(handle, (modified, modified))
             os.fsync(handle)
-        if original.data is not None:
-            _copy_attributes(path, name)
+            return name, _same(os.fstat(handle))
     except OSError as error:
         with contextlib.suppress(OSError):
-            os.unlink(name)
+            os.unlink(name, dir_fd=folder)
         raise _fail(path, error) from error
-    return name
 
 
-def _copy_attributes(source: str, target: str) -> None:
-    """Extended attributes: access lists and security labels."""
+def _copy_attributes(folder: int, source: str, target: int) -> None:
+    """Extended attributes: access lists and security labels. By descriptors, for a name may mean another file in a moment."""
     with contextlib.suppress(OSError):
-        for attribute in os.listxattr(source, follow_symlinks=False):
-            os.setxattr(target, attribute, os.getxattr(source, attribute, follow_symlinks=False), follow_symlinks=False)
+        handle = os.open(source, _READ, dir_fd=folder)
+        try:
+            for attribute in os.listxattr(handle):
+                os.setxattr(target, attribute, os.getxattr(handle, attribute))
+        finally:
+            os.close(handle)
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    handle = os.open(path, _NEW, mode)
     with os.fdopen(handle, "wb") as stream:
         stream.write(content)
         stream.flush()
@@ -206,17 +309,9 @@ def write_private(path: str, text: str) -> None:
     """Make a file of root's hold ``text`` in one moment. Raises OSError."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    name = os.path.join(folder, f".sipguard-{secrets.token_hex(8)}.tmp")
+    name = os.path.join(folder, _temporary())
     _write(name, text.encode(), 0o600)
     os.replace(name, path)
-
-
-def _sync(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _new_folder(directory: str) -> str:
@@ -241,6 +336,6 @@ def _forget_older(directory: str) -> None:
     """Keep the newest backups."""
     import shutil
 
-    names = sorted(name for name in os.listdir(directory) if name[:1].isdigit())
+    names = sorted(name for name in os.listdir(directory) if _BACKUP.fullmatch(name))
     for name in names[:-_KEPT_BACKUPS]:
         shutil.rmtree(os.path.join(directory, name), ignore_errors=True)

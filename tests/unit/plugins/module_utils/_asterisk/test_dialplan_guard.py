@@ -184,6 +184,8 @@ def test_secrets_are_in_no_text() -> None:
         assert secret not in text.replace(SALT, "")
         assert secret not in program
     assert not re.search("[0-9a-f]{32}", guards.masked(text + program))
+    assert PIN not in repr(guards.Guard("de", pin=PIN, prefix="7799"))
+    assert "7799" not in repr(guards.Guard("de", pin=PIN, prefix="7799"))
     assert guards.is_ours(text.encode())
     assert guards.is_ours(program.encode())
     assert not guards.is_ours(b"; my own\n" + text.encode())
