@@ -50,6 +50,7 @@ class Row:
     """One line of the table: somebody (a host of the lab, or the controller) tries something at each PBX.
 
     ``logged`` says whether it is SIP, which Asterisk logs; ``requests`` is more than one for a flood, of which only that counts.
+    ``refused``: nobody stops it on the way, Asterisk itself refuses it.
     """
 
     who: str
@@ -59,10 +60,13 @@ class Row:
     attack: bool = False
     logged: bool = True
     requests: int = 1
+    refused: bool = False
 
     def word(self, seen: Seen) -> str:
         if self.requests > 1:
             return f"{seen.received} in"
+        if self.refused:
+            return "gets in" if seen.good else "refused"
         return ("answers" if seen.good else "silence") if self.attack else ("works" if seen.good else "fails")
 
 
@@ -128,6 +132,17 @@ def _rows() -> list[Row]:
     rows = [
         Row("attacker2", "registers at the bare address", u4, _knocks("attacker2", u4), True),
         Row("attacker2", "registers at the bare address", t6, _knocks("attacker2", t6), True),
+        Row(
+            "attacker2",
+            "names the domain, and calls without a password",
+            u4,
+            lambda lab, pbx: traffic.scenario(
+                lab, "attacker2", pbx, u4, "guest", "cashier", ua=DESK_PHONE, called="600"
+            ),
+            True,
+            logged=False,
+            refused=True,
+        ),
         Row(
             "attacker2",
             f"floods: {_FLOOD} REGISTER that name the domain",
@@ -333,7 +348,7 @@ def _table(
         ):  # below the heading and below the attacks, which come first
             print("  ".join("-" * width for width in widths))
     print("\nsilence: no answer, and nothing of it reached Asterisk. works: Asterisk answered the whole conversation.")
-    print("in: requests of the flood that reached Asterisk.\n")
+    print("in: requests of the flood that reached Asterisk. refused: Asterisk wanted a password.\n")
     for good, text in locked_out:
         print(text)
         if not good:

@@ -57,16 +57,20 @@ class Recipe:
 
 RECIPES = {
     "debian11-asterisk16": Recipe(
-        "bullseye", (*_HOST, "asterisk"), ("common", "host", "asterisk", "debian11-asterisk16")
+        "bullseye", (*_HOST, "asterisk", "logrotate"), ("common", "host", "asterisk", "debian11-asterisk16")
     ),
-    "sid-asterisk22": Recipe("sid", (*_HOST, "asterisk"), ("common", "host", "asterisk", "sid-asterisk22")),
+    "sid-asterisk22": Recipe(
+        "sid", (*_HOST, "asterisk", "logrotate"), ("common", "host", "asterisk", "sid-asterisk22")
+    ),
     "debian11-asterisk16-fail2ban": Recipe(
         "bullseye",
-        (*_HOST, "asterisk", *_FAIL2BAN),
+        (*_HOST, "asterisk", "logrotate", *_FAIL2BAN),
         ("common", "host", "asterisk", "debian11-asterisk16", "fail2ban"),
     ),
     "sid-asterisk22-fail2ban": Recipe(
-        "sid", (*_HOST, "asterisk", *_FAIL2BAN), ("common", "host", "asterisk", "sid-asterisk22", "fail2ban")
+        "sid",
+        (*_HOST, "asterisk", "logrotate", *_FAIL2BAN),
+        ("common", "host", "asterisk", "sid-asterisk22", "fail2ban"),
     ),
     "debian12": Recipe("bookworm", _HOST, ("common", "host")),
     "tools": Recipe("bookworm", _TOOLS, ("common", "tools"), ("sipvicious==0.3.8",), '["sleep", "infinity"]'),

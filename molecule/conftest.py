@@ -86,15 +86,17 @@ class Caller:
         self._socket.sendall(self._asked)
 
     def answer(self, seconds: float = PATIENCE) -> str:
-        """The first line of what came back, "" when nothing did. Raises ConnectionRefusedError where nobody listens."""
+        """The first line of what came back in the end, "" when nothing did. Raises ConnectionRefusedError where nobody listens."""
         end = time.monotonic() + seconds
         retry = FIRST_RETRY if self.way.transport == "udp" else seconds
         while (left := end - time.monotonic()) > 0:
             self._socket.settimeout(min(left, retry))
             with contextlib.suppress(TimeoutError):
-                first = self._socket.recv(65535).decode(errors="replace").split("\r\n")[0]
-                if not first.startswith("SIP/2.0 1"):  # a final one comes
-                    return first
+                said = self._socket.recv(65535).decode(errors="replace").split("\r\n")
+                # one piece of a stream may hold a provisional answer and the final one
+                first = [line for line in said if line.startswith("SIP/2.0 ") and not line.startswith("SIP/2.0 1")]
+                if first or not said[0].startswith("SIP/2.0 1"):
+                    return first[0] if first else said[0]
                 continue
             if self.way.transport == "udp":
                 self._socket.sendall(self._asked)

@@ -27,6 +27,10 @@ options:
     description: When it may be restarted, by the host's own clock, such as V(02:00-04:30). It may go past midnight. Empty means always.
     type: str
     default: ""
+  force:
+    description: Restart it even if nothing waits for it, as far as M(sipguard.pbx.asterisk_sip_hardening) has written down.
+    type: bool
+    default: false
   patience:
     description: How many seconds to wait for the last call to end. 0 to 86400.
     type: int
@@ -39,11 +43,11 @@ attributes:
     description: Can run in check mode and says then whether it would restart it now.
     support: full
   diff_mode:
-    description: There is nothing to show.
-    support: none
+    description: Returns whether Asterisk goes on or begins anew.
+    support: full
   idempotent:
-    description: Each run restarts Asterisk. A role asks M(sipguard.pbx.asterisk_sip_hardening) first whether that is needed.
-    support: none
+    description: A second run restarts nothing, because nothing waits for it any more. With O(force=true) each run restarts Asterisk.
+    support: full
   platform:
     description: Hosts it runs on.
     support: full
@@ -53,11 +57,10 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Restart Asterisk at night, if nobody speaks
+- name: Restart Asterisk at night, if it has to be and nobody speaks
   sipguard.pbx.asterisk_restart:
     window: 02:00-04:30
     patience: 600
-  when: hardened.restart_needed | length > 0
 """
 
 RETURN = r"""
@@ -76,6 +79,7 @@ import datetime
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._asterisk import notes
 from ..module_utils._asterisk.cli import Cli
 from ..module_utils._asterisk.restart import Window, restart
 from ..module_utils._netfilter.runner import runner_for
@@ -88,34 +92,44 @@ def main() -> None:
         argument_spec=dict(
             config_dir=dict(type="path", default="/etc/asterisk"),
             window=dict(type="str", default=""),
+            force=dict(type="bool", default=False),
             patience=dict(type="int", default=60),
         ),
         supports_check_mode=True,
     )
     try:
-        restarted, reason = _apply(module)
+        needed, restarted, reason = _apply(module)
     except SipguardError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=restarted, restarted=restarted, reason=reason)
+    module.exit_json(
+        changed=restarted,
+        restarted=restarted,
+        reason=reason,
+        diff={"before": "".join(f"{each} waits for a restart\n" for each in needed if restarted), "after": ""},
+    )
 
 
-def _apply(module: AnsibleModule) -> tuple[bool, str]:
-    """Whether it was restarted, else why not. Raises SipguardError."""
+def _apply(module: AnsibleModule) -> tuple[list[str], bool, str]:
+    """What waits for a restart, whether there was one, and else why not. Raises SipguardError."""
     patience = module.params["patience"]
     if not 0 <= patience <= 86400:
         raise OptionError("patience", patience, "0 to 86400 seconds would be right")
     window = Window.parse(module.params["window"])
     cli = Cli(runner_for(module.check_mode), module.params["config_dir"])
     if not cli.running():
-        return False, "Asterisk does not run"
+        return [], False, "Asterisk does not run"
+    needed = notes.read(cli, notes.RESTART)
+    if not needed and not module.params["force"]:
+        return [], False, "nothing waits for a restart"
     now = datetime.datetime.now().time()
     if not window.contains(now):
-        return False, f"it is {now:%H:%M} on the host, and the window is {module.params['window']}"
+        return needed, False, f"it is {now:%H:%M} on the host, and the window is {module.params['window']}"
     if module.check_mode:
-        return (True, "") if not cli.channels() else (False, "somebody speaks")
+        free = not cli.channels()
+        return needed, free, "" if free else "somebody speaks"
     if restart(cli, patience):
-        return True, ""
-    return False, f"somebody has been speaking for {patience} s"
+        return needed, True, ""
+    return needed, False, f"somebody has been speaking for {patience} s"
 
 
 if __name__ == "__main__":

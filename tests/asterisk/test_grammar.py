@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.document import Document
-from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.tree import ConfigDirectory, Tree, load
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.document import Document
+from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.tree import ConfigDirectory, Tree, load
 
 from .ami import Ami
 from .configurations import configurations
@@ -63,7 +64,7 @@ def theirs(ami: Ami, name: str) -> list[tuple[str, bool, list[str]]] | str:
         return answer["Message"]
     found: dict[str, Any] = {}
     for key, value in answer.items():
-        kind, dash, number = key.partition("-")
+        kind, _dash, number = key.partition("-")
         if kind == "Category":
             found[number] = (value, answer.get(f"IsTemplate-{number}") == "1", [])
         elif kind == "Line":
@@ -121,7 +122,7 @@ def test_includes_are_followed_as_asterisk_follows_them(pbx: Pbx) -> None:
     # patterns need a real directory: the container's own, as this machine sees it
     with_disk = ConfigDirectory(f"/proc/{pbx.pid}/root/etc/asterisk")
     tree = load(with_disk, "top.conf")
-    assert not tree.unsure and not tree.fatal, tree.problems
+    assert not [each for each in tree.problems if each.unsure or each.fatal]
     assert theirs(ami, "top.conf") == ours(tree)
     assert load(with_disk, "loop.conf").unsure
 

@@ -126,7 +126,10 @@ def test_there_is_nothing_to_enumerate(
 
 def test_the_name_of_a_trunk_lets_nobody_in(pbx: Pbx) -> None:
     """A trunk without a password is known by its addresses; by its name in From as well, if nobody says otherwise."""
-    trunk = "[carrier]\ntype=endpoint\ncontext=in\ndisallow=all\nallow=alaw\n[carrier-ip]\ntype=identify\nendpoint=carrier\nmatch=127.0.0.34\n"
+    trunk = (
+        "[carrier]\ntype=endpoint\ncontext=in\ndisallow=all\nallow=alaw\n"
+        "[carrier-ip]\ntype=identify\nendpoint=carrier\nmatch=127.0.0.34\n"
+    )
     pbx.boot(
         {
             "pjsip.conf": PJSIP_TRANSPORTS + trunk,

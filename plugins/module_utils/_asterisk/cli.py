@@ -142,7 +142,10 @@ class Cli:
         """
         pid, began = self.pid(), self._settings().get("Startup time", "")
         if pid is not None:
-            with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            with (
+                contextlib.suppress(OSError, IndexError),
+                open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat,
+            ):
                 return f"{pid}.{stat.read().rpartition(')')[2].split()[19]}.{began}"
         return began
 

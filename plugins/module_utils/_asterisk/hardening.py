@@ -10,16 +10,14 @@ reads the new files, and what it says its settings are afterwards. If either is 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import pathlib
 import pwd
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .._sip.errors import OptionError, SipguardError
-from . import catalogue, companions, freepbx, options, planner
+from . import catalogue, companions, freepbx, notes, options, planner
 from .cli import Cli, Version
 from .document import Document
 from .edit import marked, reverted
@@ -28,7 +26,7 @@ from .proof import require_editable
 from .readback import GLANCE, SAMPLE, missing, read_back
 from .reload import Reloaded, reload
 from .runner import Runner
-from .transaction import BACKUPS, Transaction, sweep, write_private
+from .transaction import BACKUPS, Transaction, sweep
 from .tree import ConfigDirectory, load, shown
 
 __all__ = ["Asterisk", "Outcome", "Request", "find", "harden"]
@@ -37,10 +35,6 @@ DRIVERS = ("chan_sip", "pjsip")
 _FILES = {"chan_sip": "sip.conf", "pjsip": "pjsip.conf"}
 _WIZARD = "pjsip_wizard.conf"
 _NO_CHAN_SIP = 21
-# what each restart is still needed for, with the process that has not been restarted
-_RESTART = "/var/lib/sipguard/asterisk-restart"
-# which files we have changed that the process has not read again, as after a run that was killed
-_UNREAD = "/var/lib/sipguard/asterisk-unread"
 
 
 @dataclass(frozen=True)
@@ -188,8 +182,14 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
     elif not files and asterisk.running and request.reload:
         _look(asterisk, plans, check, outcome)
     if not check:
-        _remember_restart(asterisk, [each for each in outcome.changes if each.restart])
-    outcome.restart_needed = _restart_needed(asterisk)
+        told = sorted(
+            {f"{shown(each.file)} [{shown(each.section)}] {each.option}" for each in outcome.changes if each.restart}
+        )
+        if request.state == "absent":
+            notes.forget(notes.RESTART)
+        elif asterisk.running:
+            notes.add(asterisk.cli, notes.RESTART, told)
+    outcome.restart_needed = notes.read(asterisk.cli, notes.RESTART) if asterisk.running else []
     return outcome
 
 
@@ -283,7 +283,7 @@ def _apply(
 ) -> None:
     """Commit, let Asterisk read it, look, and undo on any doubt."""
     if asterisk.running:
-        _remember_unread(asterisk, todo)
+        notes.add(asterisk.cli, notes.UNREAD, todo)
     if not request.reload:
         transaction.commit()
         return
@@ -308,7 +308,7 @@ def _apply(
         said = [*wrong, *doubts]
         more = f"; and {len(said) - 3} more" if len(said) > 3 else ""
         raise SipguardError(f"Asterisk did not take it over, so {_state(old)}: {'; '.join(said[:3])}{more}")
-    pathlib.Path(_UNREAD).unlink(missing_ok=True)
+    notes.forget(notes.UNREAD)
     outcome.reloaded = list(done.commands)
     outcome.warnings += [each for each in done.complaints if each not in done.refused]
 
@@ -350,11 +350,11 @@ def _kinds(complaints: Sequence[str]) -> set[str]:
 def _look(asterisk: Asterisk, plans: Sequence[planner.Plan], check: bool, outcome: Outcome) -> None:
     """The files are right; where Asterisk has not read them yet, it does now."""
     outcome.effective, wrong = read_back(asterisk.cli, plans, GLANCE)
-    unread = _noted(asterisk, _UNREAD)
-    wrong += [f"{shown(name)} has changed since Asterisk has read it" for name in unread]
+    since = notes.read(asterisk.cli, notes.UNREAD)
+    wrong += [f"{shown(name)} has changed since Asterisk has read it" for name in since]
     if not wrong:
         return
-    names = list(dict.fromkeys([*(plan.tree.name for plan in plans), *unread]))
+    names = list(dict.fromkeys([*(plan.tree.name for plan in plans), *since]))
     outcome.changed = True
     outcome.before = "".join(f"{each}\n" for each in wrong)
     outcome.after = "".join(f"{name} read again\n" for name in names)
@@ -366,7 +366,7 @@ def _look(asterisk: Asterisk, plans: Sequence[planner.Plan], check: bool, outcom
     if wrong:
         raise SipguardError(f"the files are right, but Asterisk does not follow them: {'; '.join(wrong[:3])}")
     outcome.warnings += done.refused
-    pathlib.Path(_UNREAD).unlink(missing_ok=True)
+    notes.forget(notes.UNREAD)
 
 
 def _undo(asterisk: Asterisk, todo: Sequence[str], transaction: Transaction) -> Reloaded | None:
@@ -374,60 +374,6 @@ def _undo(asterisk: Asterisk, todo: Sequence[str], transaction: Transaction) -> 
     transaction.undo()
     with contextlib.suppress(SipguardError):
         done = reload(asterisk.cli, todo)
-        pathlib.Path(_UNREAD).unlink(missing_ok=True)
+        notes.forget(notes.UNREAD)
         return done
     return None
-
-
-# -- what only a restart brings
-
-
-def _remember_restart(asterisk: Asterisk, changes: Sequence[Change]) -> None:
-    """Write down what this process of Asterisk has not read yet; forget it when there is another process."""
-    path = pathlib.Path(_RESTART)
-    waiting = _restart_needed(asterisk)
-    waiting += [
-        each
-        for each in sorted({f"{shown(one.file)} [{shown(one.section)}] {one.option}" for one in changes})
-        if each not in waiting
-    ]
-    if waiting and asterisk.running:
-        _note(asterisk, _RESTART, waiting)
-    elif path.exists():
-        path.unlink()
-
-
-def _restart_needed(asterisk: Asterisk) -> list[str]:
-    return _noted(asterisk, _RESTART)
-
-
-# -- what was changed and not read
-
-
-def _remember_unread(asterisk: Asterisk, files: Sequence[str]) -> None:
-    """Before the files change: whoever is killed from here on leaves it behind."""
-    _note(asterisk, _UNREAD, sorted({*_noted(asterisk, _UNREAD), *files}))
-
-
-# -- notes about the process that runs
-
-
-def _noted(asterisk: Asterisk, path: str) -> list[str]:
-    """What is written down; nothing when it is about another process."""
-    if not asterisk.running:
-        return []
-    try:
-        noted: Mapping[str, object] = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        found = noted["for"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    if noted.get("process") != asterisk.cli.identity() or not isinstance(found, list):
-        return []
-    return [str(each) for each in found]
-
-
-def _note(asterisk: Asterisk, path: str, what: Sequence[str]) -> None:
-    text = json.dumps({"process": asterisk.cli.identity(), "for": what}) + "\n"
-    file = pathlib.Path(path)
-    if not file.exists() or file.read_text(encoding="utf-8") != text:
-        write_private(path, text)

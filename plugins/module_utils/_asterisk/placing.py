@@ -129,7 +129,7 @@ class Placing:
 
     def replace(self, category: Category, variable: Variable, setting: Setting) -> None:
         self.edits.replace(variable.place, setting.value, remember=setting.option not in _SECRETS)
-        self.note(variable.place, category.name, setting, variable.value, setting.value)
+        self.note(variable.place, _owner(category, variable.place).name, setting, variable.value, setting.value)
 
     def add(self, category: Category, setting: Setting, before: Variable | None) -> None:
         """Write the option into that section, behind what it says now (``before``)."""
@@ -234,6 +234,14 @@ class Placing:
             return
         self.add(category, setting, None)
         case.done.add(id(category))
+
+
+def _owner(category: Category, place: Place) -> Category:
+    """The section that a line stands in, of those that this one inherits from; itself where it is its own."""
+    for base in category.inherits:
+        if any(each.place == place for each in base.variables):
+            return _owner(base, place)
+    return category
 
 
 def heirs_of(tree: Tree) -> dict[int, list[Category]]:

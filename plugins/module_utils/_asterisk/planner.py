@@ -90,7 +90,8 @@ def _make(
                 members.setdefault((scope, setting.option), []).append((category, setting))
     added: set[str] = set()
     for scope in _ONCE:
-        missing = [each for each in settings if each.scope == scope and not each.when]
+        empty = Category(scope, Place(tree.name, 0))
+        missing = [each for each in settings if each.scope == scope and conditions.hold(empty, each)]
         if missing and not objects.get(scope) and (scope == "general") == (driver == "chan_sip"):
             work.add_section(scope, missing)
             added.add(scope)

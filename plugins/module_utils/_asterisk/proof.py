@@ -63,7 +63,10 @@ def prove(
         if before.template or after.template:
             continue
         for setting in asked.values():
-            if not setting.satisfied(*(each.value for each in lines_of(after, names_of(setting)))):
+            was = [each.value for each in lines_of(before, names_of(setting))]
+            now = [each.value for each in lines_of(after, names_of(setting))]
+            kept = not was or not setting.satisfied(*was) or was[-1] == now[-1]
+            if not kept or not setting.satisfied(*now):
                 raise _not_proven(old, f"{setting.option} of {shown(before.name)}")
     for after in left:
         if after.name not in added:
