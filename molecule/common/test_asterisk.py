@@ -27,7 +27,11 @@ def test_call_without_a_password_is_refused_even_from_a_trusted_address(neighbou
 def test_asterisk_says_what_it_was_told(host: Any, chan_sip: bool) -> None:
     said = host.check_output("asterisk -rx %s", "sip show settings" if chan_sip else "pjsip show settings")
     lines = [" ".join(line.split()) for line in said.splitlines()]
-    for line in ["Allow unknown access: No", "SIP Transfer mode: closed", "User Agent: PBX"] if chan_sip else ["user_agent : PBX"]:
+    for line in (
+        ["Allow unknown access: No", "SIP Transfer mode: closed", "User Agent: PBX"]
+        if chan_sip
+        else ["user_agent : PBX"]
+    ):
         assert line in lines, said
 
 

@@ -4,7 +4,8 @@
 """logger.conf for who reads Asterisk's log, and manager.conf for who listens to its events. Both only on request.
 
 Asterisk's plain log can be forged by what a stranger writes into a header: a decoded line feed begins a line of its own. The files that
-are set up here therefore keep notices and warnings apart from security events, and these are written as JSON, in which it cannot.
+are set up here therefore keep notices and warnings apart from security events, and these are written as JSON, in which it cannot. (A
+telephone that has logged in can still forge a notice by the number it dials.)
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def plan_logger(directory: ConfigDirectory, logger: Logger, host: FreePBX | None
         if date is None or (host is None and not _WITH_YEAR.search(date.value)):
             why = "a date without its year is ambiguous"
             general.append(_setting("logger.conf", "general", "dateformat", logger.dateformat, why))
-    why = "notices without security events: nothing in it can be forged" if host is None else "as the inventory says"
+    why = "notices apart from security events, and these as JSON, so that no stranger writes a line of his own"
     files = [_setting("logger.conf", "logfiles", name, levels, why) for name, levels in logger.files.items()]
     sections = [("general", general), ("logfiles", files)]
     return make_sections(directory, tree, [each for each in sections if each[1]], host)

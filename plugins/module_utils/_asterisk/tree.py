@@ -294,13 +294,13 @@ class _Loader:
 
     def statement(self, name: str, statement: Statement, category: Category | None) -> Category | None:
         place = Place(name, statement.line)
-        if category is None and (isinstance(statement, Option) or (isinstance(statement, Odd) and statement.placed)):
-            self.problem(place, "an option before any section", fatal=True)
-            raise _Stop
-        if isinstance(statement, Option):
-            assert category is not None
-            self.option(place, statement, category)
-            return category
+        if isinstance(statement, Option) or (isinstance(statement, Odd) and statement.placed):
+            if category is None:
+                self.problem(place, "an option before any section", fatal=True)
+                raise _Stop
+            if isinstance(statement, Option):
+                self.option(place, statement, category)
+                return category
         if isinstance(statement, Section):
             return self.section(place, statement)
         if isinstance(statement, Directive):
@@ -321,9 +321,8 @@ class _Loader:
         return None
 
     def section(self, place: Place, statement: Section) -> Category:
-        new: Category | None = Category(statement.name, place)
-        category = new
-        assert category is not None
+        category = Category(statement.name, place)
+        new: Category | None = category
         for flag in statement.flags or ():
             if flag == "!":
                 category.template = True

@@ -38,7 +38,7 @@ SECURITY = kind(
     LOW,
     "No log file gets security events",
     "Who succeeded from where is in these events alone.",
-    "Add security => security to [logfiles] of logger.conf.",
+    "Add sipguard-security => [json]security to [logfiles] of logger.conf (asterisk_sip_hardening with logger does).",
 )
 
 _SORCERY_LOCAL = {"config", "astdb", "memory", "memory_cache"}

@@ -71,7 +71,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("option", "value"), BAD, ids=lambda value: ascii(value))
+@pytest.mark.parametrize(("option", "value"), BAD, ids=ascii)
 def test_bad_option(option: str, value: Any) -> None:
     with pytest.raises(OptionError) as raised:
         render(**{option: value})
