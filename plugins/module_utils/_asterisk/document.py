@@ -202,7 +202,7 @@ class Document:
                 place += 1
             return Span(place, place)
         # an escaped semicolon is one character of the value and two bytes of the line
-        start, stop = places[begin], places[end - 1] + 1
+        start, stop = places[begin] - (text[begin : begin + 1] == b";"), places[end - 1] + 1
         between = raw[start:stop].replace(b"\\;", b";")
         return Span(start, stop) if between == bytes(text[begin:end]) else None
 

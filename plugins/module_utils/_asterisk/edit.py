@@ -20,6 +20,7 @@ from .tree import Place
 __all__ = ["Edits", "Marked", "marked", "option_line", "reverted"]
 
 _BOM = b"\xef\xbb\xbf"
+_BLANK = bytes(range(1, 33))
 _HIDDEN = "***"
 _MARK = b" ; sipguard"
 _WAS = _MARK + b": was "
@@ -170,7 +171,7 @@ def _replaced(document: Document, option: Option, place: Place, value: str, reme
     start = span.start
     if not new:
         # the blanks before a value go with it, or nobody would know where they were
-        start = len(raw[:start].rstrip(b" \t"))
+        start = len(raw[:start].rstrip(_BLANK))
     remark = _remark(document, place.line)[1]
     if remark or not remember:
         # what it was before us stays written

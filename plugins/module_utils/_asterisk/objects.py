@@ -109,8 +109,10 @@ def names_of(setting: Setting) -> tuple[str, ...]:
 
 
 def lines_of(category: Category, names: Sequence[str]) -> list[Variable]:
+    if len(names) == 1:
+        return category.all(names[0])
     found = [each for name in names for each in category.all(name)]
-    if len(names) > 1 and len(found) > 1:
+    if len(found) > 1:
         return [each for each in category.variables if fold(each.name) in names]
     return found
 

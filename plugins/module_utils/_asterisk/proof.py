@@ -41,6 +41,11 @@ def prove(
     """
     new = load(ConfigDirectory(directory.path, {**directory.held, **files}), old.name)
     require_editable(new)
+    names: dict[int, tuple[str, ...]] = {}
+
+    def named(setting: Setting) -> tuple[str, ...]:
+        return names.get(id(setting)) or names.setdefault(id(setting), names_of(setting))
+
     mine: dict[int, dict[str, Setting]] = {}
     guests: set[int] = set()
     for each in members.values():
@@ -48,7 +53,7 @@ def prove(
             if setting.kind == "guests":
                 guests |= {id(category)} if is_guest(category) else set()
             else:
-                mine.setdefault(id(category), {}).update(dict.fromkeys(names_of(setting), setting))
+                mine.setdefault(id(category), {}).update(dict.fromkeys(named(setting), setting))
     touched = {name for found in mine.values() for name in found}
     left = iter(new.categories)
     for before in old.categories:
@@ -63,8 +68,8 @@ def prove(
         if before.template or after.template:
             continue
         for setting in asked.values():
-            was = [each.value for each in lines_of(before, names_of(setting))]
-            now = [each.value for each in lines_of(after, names_of(setting))]
+            was = [each.value for each in lines_of(before, named(setting))]
+            now = [each.value for each in lines_of(after, named(setting))]
             kept = not was or not setting.satisfied(*was) or was[-1] == now[-1]
             if not kept or not setting.satisfied(*now):
                 raise _not_proven(old, f"{setting.option} of {shown(before.name)}")

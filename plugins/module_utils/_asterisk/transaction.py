@@ -80,10 +80,11 @@ def _read(folder: int, path: str) -> Original:
                 f"{shown(path)}: a symbolic link, which root does not follow in a directory of another user; replace it by the file"
             ) from error
         raise _fail(path, error) from error
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(handle)
+        raise SipguardError(f"{shown(path)}: not a regular file")
     with os.fdopen(handle, "rb") as stream:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise SipguardError(f"{shown(path)}: not a regular file")
         try:
             data = stream.read()
         except OSError as error:

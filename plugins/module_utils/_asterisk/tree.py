@@ -9,6 +9,7 @@ line it comes from. What Asterisk does only by accident, or what cannot be known
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import re
@@ -31,6 +32,7 @@ _LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz
 _PLAIN_FILTER = re.compile(r"[A-Za-z0-9_/ ^$-]*")
 
 
+@functools.lru_cache(maxsize=16384)
 def fold(text: str) -> str:
     """As strcasecmp() in the C locale compares: ASCII letters alone lose their case."""
     return text.lower() if text.isascii() else text.translate(_LOWER)

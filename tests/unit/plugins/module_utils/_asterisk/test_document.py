@@ -23,6 +23,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.document im
 )
 from tests.asterisk.configurations import configurations, lines
 
+BLANK = bytes(range(1, 33)).decode()
 anything = st.one_of(st.binary(), configurations(), st.lists(lines).map(lambda each: "\r\n".join(each).encode()))
 
 
@@ -102,7 +103,7 @@ def test_a_value_is_where_it_is_said_to_be(data: bytes, new: bytes) -> None:
 def _stripped(statement: Statement) -> Statement:
     """An addition keeps the blanks before its value."""
     if isinstance(statement, Option):
-        return Option(statement.line, statement.name, statement.value.strip(), statement.append)
+        return Option(statement.line, statement.name, statement.value.strip(BLANK), statement.append)
     return statement
 
 

@@ -44,6 +44,7 @@ REPLACED = {
     "a remark": (b"k=v;r\n", "n", b"k=n;r ; sipguard: was v\n"),
     "no end": (b"k = v", "n", b"k = n ; sipguard: was v"),
     "a semicolon": (b"k=a\\;b\n", "c;d", b"k=c\\;d ; sipguard: was a\\;b\n"),
+    "a semicolon first": (b"k=\\;b\n", "n", b"k=n ; sipguard: was \\;b\n"),
     "an empty one": (b"k = ; r\n", "n", b"k =n ; r ; sipguard: was \n"),
     "to an empty one": (b"k = v ; r\n", "", b"k = ; r ; sipguard: was  v\n"),
     "an inline block comment": (b"k=v ;-- r --;\n", "n", b"k=n ;-- r --; ; sipguard: was v\n"),

@@ -351,10 +351,12 @@ def same_otherwise(before: Tree, after: Tree, wanted: dict[int, dict[str, Settin
     new = iter(after.categories)
     for old in before.categories:
         now = next(new, None)
-        assert now is not None and now.name == old.name
+        assert now is not None
+        assert now.name == old.name
         options = wanted.get(id(old), {})
         if now.template != old.template:
-            assert is_stranger(old) and "guests" in options
+            assert is_stranger(old)
+            assert "guests" in options
         if old.template or now.template:
             continue
         assert [(each.name, each.value) for each in now.variables if fold(each.name) not in options] == [
@@ -384,22 +386,32 @@ def untouched(before: bytes, after: bytes) -> None:
     assert len(old) - len(kept) == replaced
 
 
+def attempt(files: Mapping[str, bytes], driver: str, request: Mapping[str, Any]) -> tuple[planner.Plan | None, str]:
+    """The plan, or why there is none."""
+    try:
+        return plan(files, driver, **request), ""
+    except SipguardError as error:
+        return None, str(error)
+
+
 def check_site(files: Mapping[str, bytes], driver: str, request: Mapping[str, Any], data: st.DataObject) -> None:
     directory = held(files)
     tree = load(directory, DRIVERS[driver])
-    try:
-        made = plan(files, driver, **request)
-    except SipguardError as error:
-        event("refused: " + str(error).rpartition(": ")[2][:40])
-        assert str(error).isascii() and str(error).isprintable()
+    made, refused = attempt(files, driver, request)
+    if made is None:
+        event("refused: " + refused.rpartition(": ")[2][:40])
+        assert refused.isascii()
+        assert refused.isprintable()
         return
     event(f"changed: {bool(made.files)}")
     everything = {**files, **made.files}
     after = load(held(everything), DRIVERS[driver])
-    assert not after.fatal and not after.unsure
+    assert not after.fatal
+    assert not after.unsure
     same_otherwise(tree, after, asked(tree, driver, request))
     again = plan(everything, driver, **request)
-    assert not again.files and not again.changes
+    assert not again.files
+    assert not again.changes
     for name, content in made.files.items():
         assert content != files[name]
         untouched(files[name], content)
