@@ -18,6 +18,8 @@ description:
     (C(docs/asterisk-settings.md) lists them). Nothing but the lines in question changes; comments, templates, includes and spacing stay
     byte for byte. Each line of ours ends with the remark C(; sipguard), and a replaced value stays written there.
   - >-
+    What O(profile), O(settings) and O(exceptions) do not want any more goes, and what stood there before us comes back.
+  - >-
     A setting that all phones get from a template is written into the template. A peer, endpoint or AOR that says something else itself
     is corrected, unless it is one of O(exceptions).
   - >-

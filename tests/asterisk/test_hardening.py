@@ -243,3 +243,42 @@ def test_what_was_edited_and_never_read_is_read(hosted: tuple[Pbx, str]) -> None
     assert result["reloaded"]
     assert not pbx.apply(MODULE, {})["changed"]
     assert pbx.sip("198.51.100.8", name="bob").invite("12345").status in (401, 403)
+
+
+def test_the_inventory_alone_decides_what_is_written(hosted: tuple[Pbx, str]) -> None:
+    """What is not wanted any more goes, and what stood there before comes back."""
+    pbx, name = hosted
+    before = pbx.read_bytes(name)
+    pbx.four_runs(MODULE, {"profile": "baseline"})
+    baseline = pbx.read_bytes(name)
+    key, scope, option = (
+        ("sip", "general", "rtptimeout") if name == "sip.conf" else ("pjsip", "endpoint", "rtp_timeout")
+    )
+    exceptions = [{"name": "1002", "settings": {"allow_transfer": True}}]
+    result = pbx.four_runs(MODULE, {"profile": "strict", "exceptions": exceptions, "logger": {}, "manager": {}})
+    assert result["settings"]
+    assert all(each["before"] != each["after"] for each in result["settings"]), result["settings"]
+    assert transfers(pbx, name) == {"1001": "no", "1002": "yes"}
+    result = pbx.four_runs(MODULE, {"profile": "strict"})
+    assert transfers(pbx, name) == {"1001": "no", "1002": "no"}
+    assert ("sipguard", "secret") in {(each["section"], each["option"]) for each in result["settings"]}
+    assert "sipguard" not in pbx.read("manager.conf") + pbx.read("logger.conf")
+    pbx.four_runs(MODULE, {"profile": "strict", "settings": {key: {scope: {option: None}}}})
+    result = pbx.four_runs(MODULE, {"profile": "baseline"})
+    assert {each["why"] for each in result["settings"]} == {"it is not wanted any more"}
+    assert pbx.read_bytes(name) == baseline
+    pbx.apply(MODULE, {"state": "absent"})
+    assert pbx.read_bytes(name) == before
+
+
+def transfers(pbx: Pbx, name: str) -> dict[str, str]:
+    """Whether each telephone may transfer, as Asterisk says."""
+    found = {}
+    for phone in ("1001", "1002"):
+        if name == "sip.conf":
+            said = pbx.cli(f"sip show peer {phone}")
+            found[phone] = {"open": "yes", "closed": "no"}[re.findall(r"Transfer mode\s*: (\w+)", said)[0]]
+        else:
+            said = pbx.cli(f"pjsip show endpoint {phone}")
+            found[phone] = {"true": "yes", "false": "no"}[re.findall(r"allow_transfer\s*: (\w+)", said)[0]]
+    return found

@@ -21,9 +21,18 @@ from .freepbx import FreePBX
 from .planner import Plan, make_sections
 from .proof import require_editable
 from .settings import Satisfied
-from .tree import ConfigDirectory, is_true, load
+from .tree import ConfigDirectory, Tree, is_true, load
 
-__all__ = ["LOG_FILES", "Logger", "Manager", "parse_logger", "parse_manager", "plan_logger", "plan_manager"]
+__all__ = [
+    "LOG_FILES",
+    "Logger",
+    "Manager",
+    "parse_logger",
+    "parse_manager",
+    "plan_logger",
+    "plan_manager",
+    "secret_of",
+]
 
 LOG_FILES = {"sipguard-notices": "notice,warning", "sipguard-security": "[json]security"}
 _DATE = "%F %T"
@@ -121,8 +130,15 @@ def plan_logger(directory: ConfigDirectory, logger: Logger, host: FreePBX | None
     return make_sections(directory, tree, [each for each in sections if each[1]], host)
 
 
-def plan_manager(directory: ConfigDirectory, manager: Manager, host: FreePBX | None) -> Plan:
-    """A user for security events, and AMI on loopback where it was off. Raises SipguardError."""
+def secret_of(tree: Tree, manager: Manager) -> str:
+    """The user's secret: the one that is wanted, else the one that the host has, else a new one."""
+    user = tree.first(manager.user)
+    old = user.last("secret") if user else None
+    return manager.secret or (old.value if old and len(old.value) >= 16 else secrets.token_urlsafe(32))
+
+
+def plan_manager(directory: ConfigDirectory, manager: Manager, secret: str, host: FreePBX | None) -> Plan:
+    """A user with that secret for security events, and AMI on loopback where it was off. Raises SipguardError."""
     tree = load(directory, "manager.conf")
     require_editable(tree)
     section = tree.first("general")
@@ -134,9 +150,6 @@ def plan_manager(directory: ConfigDirectory, manager: Manager, host: FreePBX | N
             _setting("manager.conf", "general", "enabled", "yes", why, kind="bool", default="no"),
             _setting("manager.conf", "general", "bindaddr", "127.0.0.1", why),
         ]
-    user = tree.first(manager.user)
-    old = user.last("secret") if user else None
-    secret = manager.secret or (old.value if old and len(old.value) >= 16 else secrets.token_urlsafe(32))
     why = "reads security events and may do nothing"
     mine = [
         _setting("manager.conf", "user", "secret", secret, "nobody knows it but this host"),

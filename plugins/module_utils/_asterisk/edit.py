@@ -28,7 +28,7 @@ _WAS = _MARK + b": was "
 _JOINED = _MARK + b": the line before had no end"
 _HEADER = re.compile(rb"\[[^\];]*\](?:\([^);]*\))?")
 # No diff shows their values, whoever has written the remark.
-_SECRET = re.compile(r"(?i)secret|pass|md5|digest|token|cred|^auth$|register|pin$")
+_SECRET = re.compile(r"(?i)secret|passw|md5|digest|token|cred$|^auth$|^register$|^pin$")
 
 
 def _refuse(place: Place | str, why: str) -> SipguardError:

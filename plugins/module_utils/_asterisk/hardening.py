@@ -17,23 +17,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .._sip.errors import OptionError, SipguardError
-from . import catalogue, companions, freepbx, notes, options, planner
+from . import freepbx, notes, plans
 from .cli import Cli, Version
-from .document import Document
-from .edit import marked, reverted
 from .placing import Change
-from .proof import require_editable
+from .planner import Plan
 from .readback import GLANCE, SAMPLE, missing, read_back
 from .reload import Reloaded, reload
 from .runner import Runner
-from .transaction import BACKUPS, Transaction, sweep
+from .transaction import BACKUPS, Transaction, forget_backup, sweep
 from .tree import ConfigDirectory, load, shown
 
 __all__ = ["Asterisk", "Outcome", "Request", "find", "harden"]
 
-DRIVERS = ("chan_sip", "pjsip")
-_FILES = {"chan_sip": "sip.conf", "pjsip": "pjsip.conf"}
-_WIZARD = "pjsip_wizard.conf"
 _NO_CHAN_SIP = 21
 
 
@@ -94,8 +89,8 @@ def find(runner: Runner, request: Request) -> Asterisk:
     if not os.path.isabs(request.config_dir):
         raise OptionError("config_dir", request.config_dir, "an absolute path such as /etc/asterisk would be right")
     for driver in request.drivers:
-        if driver not in DRIVERS:
-            raise OptionError("drivers", driver, f"one of {', '.join(DRIVERS)} would be right")
+        if driver not in plans.DRIVERS:
+            raise OptionError("drivers", driver, f"one of {', '.join(plans.DRIVERS)} would be right")
     directory = ConfigDirectory(config_dir)
     cli = Cli(runner, config_dir)
     running = cli.running()
@@ -125,7 +120,7 @@ def _user(cli: Cli) -> str:
 
 def _used(directory: ConfigDirectory, cli: Cli, version: Version | None, running: bool) -> tuple[str, ...]:
     """The drivers with a configuration that this Asterisk has loaded, or would load."""
-    found = [driver for driver, file in _FILES.items() if directory.read(file) is not None]
+    found = [driver for driver, file in plans.FILES.items() if directory.read(file) is not None]
     if "chan_sip" in found and version is not None and version.major >= _NO_CHAN_SIP:
         found.remove("chan_sip")
     if running:
@@ -143,13 +138,24 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
     """Make the host what ``request`` says. Raises SipguardError, and then everything is as it was."""
     if asterisk.version is None:
         return Outcome()
-    plans = _plans(asterisk, request)
+    wanted = plans.Wanted(
+        asterisk.directory,
+        asterisk.drivers,
+        asterisk.number,
+        asterisk.host,
+        request.profile,
+        request.settings,
+        request.exceptions,
+        request.logger,
+        request.manager,
+    )
+    made = plans.absent(wanted) if request.state == "absent" else plans.present(wanted)
     if not check:
-        sweep(_folders(asterisk, plans))
+        sweep(_folders(asterisk, made))
     outcome = Outcome()
     files: dict[str, bytes] = {}
     expected: dict[str, bytes | None] = {}
-    for plan in plans:
+    for plan in made:
         for name, content in plan.files.items():
             if name in files and files[name] != content:
                 raise SipguardError(
@@ -162,8 +168,8 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
         outcome.warnings += plan.left
     outcome.changed = bool(files)
     outcome.files = files
-    outcome.before, outcome.after = _diff(plans)
-    todo = sorted({plan.tree.name for plan in plans if plan.files})
+    outcome.before, outcome.after = _diff(made)
+    todo = sorted({plan.tree.name for plan in made if plan.files})
     if files and request.reload and not asterisk.running:
         raise SipguardError(
             f"Asterisk does not run, so nobody could see what it makes of {', '.join(todo)}; start it, or set reload to false"
@@ -176,11 +182,16 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
         try:
             if request.backup:
                 outcome.backup = transaction.backup(request.backup_dir)
-            _apply(asterisk, request, plans, todo, transaction, outcome)
+            _apply(asterisk, request, made, todo, transaction, outcome)
+        except SipguardError:
+            # a run that has changed nothing must not push out what an earlier one has kept
+            if outcome.backup and transaction.is_undone():
+                forget_backup(outcome.backup)
+            raise
         finally:
             transaction.forget()
     elif not files and asterisk.running and request.reload:
-        _look(asterisk, plans, check, outcome)
+        _look(asterisk, made, check, outcome)
     if not check:
         told = sorted(
             {f"{shown(each.file)} [{shown(each.section)}] {each.option}" for each in outcome.changes if each.restart}
@@ -193,74 +204,17 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
     return outcome
 
 
-def _folders(asterisk: Asterisk, plans: Sequence[planner.Plan]) -> set[str]:
+def _folders(asterisk: Asterisk, made: Sequence[Plan]) -> set[str]:
     """Where a run that was killed may have left something."""
-    names = {name for plan in plans for name in plan.tree.files if not os.path.isabs(name)}
+    names = {name for plan in made for name in plan.tree.files if not os.path.isabs(name)}
     return {asterisk.directory.path} | {os.path.dirname(asterisk.directory.full(name)) for name in names}
 
 
-# -- plans
-
-
-def _plans(asterisk: Asterisk, request: Request) -> list[planner.Plan]:
-    given = request.settings
-    catalogue.check_settings(given)
-    if request.state == "absent":
-        return _reverted(asterisk)
-    documented = options.documented() or None
-    plans: list[planner.Plan] = []
-    for driver in DRIVERS:
-        wanted = catalogue.wanted(request.profile, driver, asterisk.number, documented)
-        if driver not in asterisk.drivers:
-            continue
-        settings = catalogue.override(given, wanted, driver, asterisk.number, documented)
-        exceptions = catalogue.parse_exceptions(request.exceptions, driver, asterisk.number, documented)
-        tree = load(asterisk.directory, _FILES[driver])
-        plan = planner.make(asterisk.directory, tree, driver, settings, exceptions, asterisk.host)
-        if driver == "pjsip" and any(each.last("type") for each in load(asterisk.directory, _WIZARD).objects()):
-            plan.left.append(f"{_WIZARD} has objects of its own, which are not edited: set the options there by hand")
-        plans.append(plan)
-    if request.logger is not None:
-        plans.append(companions.plan_logger(asterisk.directory, companions.parse_logger(request.logger), asterisk.host))
-    if request.manager is not None:
-        manager = companions.parse_manager(request.manager)
-        plans.append(companions.plan_manager(asterisk.directory, manager, asterisk.host))
-    return plans
-
-
-def _reverted(asterisk: Asterisk) -> list[planner.Plan]:
-    """What takes our lines out of every file that has some."""
-    plans: list[planner.Plan] = []
-    for name in ("sip.conf", "pjsip.conf", "logger.conf", "manager.conf"):
-        tree = load(asterisk.directory, name)
-        plan = planner.Plan(tree)
-        for file, document in tree.files.items():
-            if os.path.isabs(file) or (asterisk.host is not None and not asterisk.host.may_edit(file)):
-                continue
-            content = reverted(document)
-            if content != document.render():
-                plan.files[file] = content
-                plan.changes += _taken_back(file, document)
-        if plan.files:
-            require_editable(tree)
-            require_editable(load(ConfigDirectory(asterisk.directory.path, plan.files), name))
-            plans.append(plan)
-    return plans
-
-
-def _taken_back(file: str, document: Document) -> list[Change]:
-    why = "sipguard takes back what it has written"
-    return [
-        Change(file, line.number, line.section, line.option, line.now, line.was, why, "", False)
-        for line in marked(document)
-    ]
-
-
-def _diff(plans: Sequence[planner.Plan]) -> tuple[str, str]:
+def _diff(made: Sequence[Plan]) -> tuple[str, str]:
     """What changes, a line each with its file and section; never a whole file: it may hold secrets."""
     before: list[str] = []
     after: list[str] = []
-    for plan in plans:
+    for plan in made:
         for each in plan.changes:
             where = f"{shown(each.file)} [{shown(each.section)}] {shown(each.option)}"
             if each.before is not None:
@@ -276,7 +230,7 @@ def _diff(plans: Sequence[planner.Plan]) -> tuple[str, str]:
 def _apply(
     asterisk: Asterisk,
     request: Request,
-    plans: Sequence[planner.Plan],
+    made: Sequence[Plan],
     todo: Sequence[str],
     transaction: Transaction,
     outcome: Outcome,
@@ -288,7 +242,7 @@ def _apply(
         transaction.commit()
         return
     old: Reloaded | None = None
-    done, lost, wrong = _attempt(asterisk, plans, todo, transaction, outcome)
+    done, lost, wrong = _attempt(asterisk, made, todo, transaction, outcome)
     doubts = [*lost, *done.refused]
     if doubts and not wrong:
         # What is wrong with the old files as well is none of our doing.
@@ -296,10 +250,10 @@ def _apply(
         if (
             old is not None
             and _kinds(done.refused) <= _kinds(old.refused)
-            and set(lost) <= set(missing(asterisk.cli, plans))
+            and set(lost) <= set(missing(asterisk.cli, made))
         ):
             transaction.again()
-            done, dummy, wrong = _attempt(asterisk, plans, todo, transaction, outcome)
+            done, dummy, wrong = _attempt(asterisk, made, todo, transaction, outcome)
             outcome.warnings += [f"as before, and none of our doing: {each}" for each in doubts[:3]]
             doubts = []
     if wrong:
@@ -315,7 +269,7 @@ def _apply(
 
 def _attempt(
     asterisk: Asterisk,
-    plans: Sequence[planner.Plan],
+    made: Sequence[Plan],
     todo: Sequence[str],
     transaction: Transaction,
     outcome: Outcome,
@@ -325,8 +279,8 @@ def _attempt(
     transaction.commit(hold=True)
     try:
         done = reload(asterisk.cli, todo)
-        lost = missing(asterisk.cli, plans)
-        outcome.effective, wrong = read_back(asterisk.cli, plans, SAMPLE, done.refused)
+        lost = missing(asterisk.cli, made)
+        outcome.effective, wrong = read_back(asterisk.cli, made, SAMPLE, done.refused)
         if asterisk.cli.identity() != identity:
             wrong.append("Asterisk was restarted meanwhile")
     except SipguardError as error:
@@ -347,14 +301,14 @@ def _kinds(complaints: Sequence[str]) -> set[str]:
     return {re.sub(r"(?<=line )\d+", "#", each) for each in complaints}
 
 
-def _look(asterisk: Asterisk, plans: Sequence[planner.Plan], check: bool, outcome: Outcome) -> None:
+def _look(asterisk: Asterisk, made: Sequence[Plan], check: bool, outcome: Outcome) -> None:
     """The files are right; where Asterisk has not read them yet, it does now."""
-    outcome.effective, wrong = read_back(asterisk.cli, plans, GLANCE)
+    outcome.effective, wrong = read_back(asterisk.cli, made, GLANCE)
     since = notes.read(asterisk.cli, notes.UNREAD)
     wrong += [f"{shown(name)} has changed since Asterisk has read it" for name in since]
     if not wrong:
         return
-    names = list(dict.fromkeys([*(plan.tree.name for plan in plans), *since]))
+    names = list(dict.fromkeys([*(plan.tree.name for plan in made), *since]))
     outcome.changed = True
     outcome.before = "".join(f"{each}\n" for each in wrong)
     outcome.after = "".join(f"{name} read again\n" for name in names)
@@ -362,7 +316,7 @@ def _look(asterisk: Asterisk, plans: Sequence[planner.Plan], check: bool, outcom
         return
     done = reload(asterisk.cli, names)
     outcome.reloaded = list(done.commands)
-    outcome.effective, wrong = read_back(asterisk.cli, plans, SAMPLE, done.refused)
+    outcome.effective, wrong = read_back(asterisk.cli, made, SAMPLE, done.refused)
     if wrong:
         raise SipguardError(f"the files are right, but Asterisk does not follow them: {'; '.join(wrong[:3])}")
     outcome.warnings += done.refused

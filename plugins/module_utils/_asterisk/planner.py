@@ -10,7 +10,7 @@ that the objects of a template lack is added there once. Whatever differs for on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .._sip.errors import OptionError, SipguardError
@@ -20,7 +20,7 @@ from .freepbx import FreePBX
 from .objects import Conditions, is_guest, lines_of, names_of, objects_of
 from .placing import Case, Change, Placing, heirs_of
 from .proof import Members, NotProven, prove, require_editable
-from .tree import Category, ConfigDirectory, Place, Tree, shown
+from .tree import Category, ConfigDirectory, Place, Tree, fold, shown
 
 __all__ = ["Plan", "make", "make_sections"]
 
@@ -96,11 +96,12 @@ def _make(
             work.add_section(scope, missing)
             added.add(scope)
             wanted.setdefault(scope, {})[scope] = missing
+    general = _general(objects, wanted)
     for (scope, option), each in members.items():
         if option == "guests":
             _guests(work, each)
         else:
-            _enforce(work, each, scope in _EXPLICIT)
+            _enforce(work, each, scope in _EXPLICIT, general if scope == "peer" else {})
     order = {name: number for number, name in enumerate(tree.files)}
     changes = sorted(work.changes, key=lambda each: (order.get(each.file, len(order)), each.file, each.line))
     # the endpoints of which the plan makes templates
@@ -155,21 +156,48 @@ def make_sections(
         for setting in settings:
             members[f"{setting.scope} {name}", setting.option] = [(category, setting)]
     for each in members.values():
-        _enforce(work, each, True)
+        _enforce(work, each, True, {})
     made = Plan(tree, work.changes, work.finish(), work.left)
     if made.files:
         prove(directory, tree, made.files, members, added)
     return made
 
 
-def _enforce(work: Placing, members: list[tuple[Category, Setting]], explicit: bool) -> None:
-    """One option of one scope, for all sections that it is wanted of; ``explicit``: also where Asterisk's default would do."""
+def _general(
+    objects: dict[str, list[Category]], wanted: dict[str, dict[str, list[Setting]]]
+) -> dict[str, tuple[str, ...]]:
+    """What chan_sip's [general] will say, by option: that counts for a peer that says nothing itself."""
+    found: dict[str, tuple[str, ...]] = {}
+    for category in objects.get("general", ()):
+        for each in category.variables:
+            found[fold(each.name)] = (*found.get(fold(each.name), ()), each.value)
+    for settings in wanted.get("general", {}).values():
+        for setting in settings:
+            names = names_of(setting)
+            said = [value for name in names for value in found.get(name, ())]
+            if not said or not setting.satisfied(*said):
+                found.update(dict.fromkeys(names, setting.lines))
+            else:
+                found.update(dict.fromkeys(names, tuple(said)))
+    return found
+
+
+def _enforce(
+    work: Placing,
+    members: list[tuple[Category, Setting]],
+    explicit: bool,
+    general: Mapping[str, tuple[str, ...]],
+) -> None:
+    """One option of one scope, for all sections that it is wanted of.
+
+    ``explicit``: also where Asterisk's default would do. ``general``: what counts for a section that says nothing, by option.
+    """
     names = names_of(members[0][1])
     every = {id(each): lines_of(each, names) for each in (*work.tree.objects(), *(each for each, dummy in members))}
     wrong: list[tuple[Category, Setting]] = []
     for category, setting in members:
         lines = every[id(category)]
-        good = setting.satisfied(*(each.value for each in lines))
+        good = setting.satisfied(*([each.value for each in lines] or general.get(names[0], ())))
         if not good or (not lines and explicit):
             wrong.append((category, setting))
     if not wrong:

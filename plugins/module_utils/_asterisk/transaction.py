@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from .._sip.errors import SipguardError
 from .tree import shown
 
-__all__ = ["BACKUPS", "Original", "Transaction", "sweep", "write_private"]
+__all__ = ["BACKUPS", "Original", "Transaction", "forget_backup", "sweep", "write_private"]
 
 BACKUPS = "/var/backups/sipguard/asterisk"
 _KEPT_BACKUPS = 10
@@ -240,6 +240,13 @@ class Transaction:
                 os.unlink(name, dir_fd=self._folder(path))
         self._ready.clear()
 
+    def is_undone(self) -> bool:
+        """Whether every file says what it said before."""
+        try:
+            return all(_read(self._folder(path), path).data == self.expected.get(path) for path in self.files)
+        except SipguardError:
+            return False
+
     def forget(self) -> None:
         """Remove whatever is left beside the files; they can no more be put back."""
         self._drop_ready()
@@ -331,6 +338,13 @@ def _names(stamp: str) -> Iterator[str]:
     yield stamp
     for number in range(2, 1000):
         yield f"{stamp}-{number:03d}"
+
+
+def forget_backup(folder: str) -> None:
+    """Remove one backup."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _forget_older(directory: str) -> None:

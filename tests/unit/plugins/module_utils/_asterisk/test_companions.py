@@ -16,6 +16,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.companions 
     parse_manager,
     plan_logger,
     plan_manager,
+    secret_of,
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.document import Document
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.edit import reverted
@@ -34,7 +35,8 @@ def logger(text: str | None, options: dict[str, Any] | None = None) -> Plan:
 
 def manager(text: str | None, options: dict[str, Any] | None = None) -> Plan:
     held = {} if text is None else {MANAGER: text.encode()}
-    return plan_manager(ConfigDirectory("/nonexistent", held), parse_manager(options or {}), None)
+    directory, wanted = ConfigDirectory("/nonexistent", held), parse_manager(options or {})
+    return plan_manager(directory, wanted, secret_of(load(directory, MANAGER), wanted), None)
 
 
 def after(plan: Plan, name: str) -> dict[str, dict[str, list[str]]]:

@@ -1,0 +1,172 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run wants of every configuration, and how its files differ from that.
+
+Everything is planned from the files as they would be without us, so the inventory alone decides what ours says: a setting, an exception
+or a whole profile that is not wanted any more goes, and what stood there before us comes back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from . import catalogue, companions, options, planner
+from .document import Document
+from .edit import Marked, marked, reverted
+from .freepbx import FreePBX
+from .placing import Change
+from .proof import require_editable
+from .tree import ConfigDirectory, Tree, load
+
+__all__ = ["DRIVERS", "FILES", "Wanted", "absent", "present"]
+
+FILES = {"chan_sip": "sip.conf", "pjsip": "pjsip.conf"}
+DRIVERS = tuple(FILES)
+_WIZARD = "pjsip_wizard.conf"
+_TAKEN_BACK = "it is not wanted any more"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The host and what is wanted of it, as M(asterisk_sip_hardening) is told."""
+
+    directory: ConfigDirectory
+    drivers: Sequence[str]
+    version: tuple[int, int]
+    host: FreePBX | None
+    profile: str
+    settings: object
+    exceptions: object
+    logger: object
+    manager: object
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A configuration as it is (``tree``), and where to read it as it would be without us."""
+
+    tree: Tree
+    directory: ConfigDirectory
+    reverted: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def _base(wanted: Wanted, name: str) -> _Base:
+    tree = load(wanted.directory, name)
+    held: dict[str, bytes] = {}
+    for file, document in tree.files.items():
+        if os.path.isabs(file) or (wanted.host is not None and not wanted.host.may_edit(file)):
+            continue
+        content = reverted(document)
+        if content != document.render():
+            held[file] = content
+    return _Base(tree, ConfigDirectory(wanted.directory.path, held), held)
+
+
+def present(wanted: Wanted) -> list[planner.Plan]:
+    """A plan for each configuration. Raises SipguardError, or OptionError."""
+    catalogue.check_settings(wanted.settings)
+    documented = options.documented() or None
+    found: list[planner.Plan] = []
+    for driver in DRIVERS:
+        usual = catalogue.wanted(wanted.profile, driver, wanted.version, documented)
+        if driver not in wanted.drivers:
+            continue
+        settings = catalogue.override(wanted.settings, usual, driver, wanted.version, documented)
+        exceptions = catalogue.parse_exceptions(wanted.exceptions, driver, wanted.version, documented)
+        base = _base(wanted, FILES[driver])
+        require_editable(base.tree)
+        tree = load(base.directory, FILES[driver]) if base.reverted else base.tree
+        plan = planner.make(base.directory, tree, driver, settings, exceptions, wanted.host)
+        if driver == "pjsip" and any(each.last("type") for each in load(wanted.directory, _WIZARD).objects()):
+            plan.left.append(f"{_WIZARD} has objects of its own, which are not edited: set the options there by hand")
+        found.append(_difference(base, plan))
+    found += _companions(wanted)
+    return found
+
+
+def _companions(wanted: Wanted) -> list[planner.Plan]:
+    found: list[planner.Plan] = []
+    base = _base(wanted, "logger.conf")
+    if wanted.logger is not None:
+        require_editable(base.tree)
+        logger = companions.parse_logger(wanted.logger)
+        found.append(_difference(base, companions.plan_logger(base.directory, logger, wanted.host)))
+    elif base.reverted:
+        found.append(_difference(base, planner.Plan(base.tree)))
+    base = _base(wanted, "manager.conf")
+    if wanted.manager is not None:
+        require_editable(base.tree)
+        manager = companions.parse_manager(wanted.manager)
+        secret = companions.secret_of(base.tree, manager)
+        found.append(_difference(base, companions.plan_manager(base.directory, manager, secret, wanted.host)))
+    elif base.reverted:
+        found.append(_difference(base, planner.Plan(base.tree)))
+    return found
+
+
+def absent(wanted: Wanted) -> list[planner.Plan]:
+    """What takes our lines out of every file that has some. Raises SipguardError."""
+    found: list[planner.Plan] = []
+    for name in (*FILES.values(), "logger.conf", "manager.conf"):
+        base = _base(wanted, name)
+        if base.reverted:
+            require_editable(base.tree)
+            require_editable(load(base.directory, name))
+            found.append(_difference(base, planner.Plan(base.tree)))
+    return found
+
+
+def _difference(base: _Base, plan: planner.Plan) -> planner.Plan:
+    """The plan from the files as they are: what it writes, and which of its lines are new or gone."""
+    plan.tree, made = base.tree, plan
+    if not base.reverted:
+        return made
+    target = {**base.reverted, **plan.files}
+    made.files = {}
+    for file, content in target.items():
+        document = base.tree.files.get(file)
+        if document is None or document.render() != content:
+            made.files[file] = content
+    told = {(each.file, each.section, each.option): each for each in plan.changes}
+    made.changes = []
+    for file, content in made.files.items():
+        old = base.tree.files.get(file)
+        made.changes += _changes(file, marked(old) if old else [], marked(Document.parse(file, content)), told)
+    return made
+
+
+def _changes(
+    file: str, old: Sequence[Marked], new: Sequence[Marked], told: Mapping[tuple[str, str, str], Change]
+) -> list[Change]:
+    def key(line: Marked) -> tuple[str, str, str, str | None]:
+        return line.section, line.option, line.now, line.was
+
+    there, here = {key(line) for line in old}, {key(line) for line in new}
+    said = {(line.section, line.option): line.now for line in old}
+    says = {(line.section, line.option) for line in new}
+    found: list[Change] = []
+    for line in new:
+        if key(line) not in there:
+            about = told.get((file, line.section, line.option))
+            found.append(
+                Change(
+                    file,
+                    line.number,
+                    line.section,
+                    line.option,
+                    said.get((line.section, line.option), line.was),
+                    line.now,
+                    about.why if about else "",
+                    about.source if about else "",
+                    about.restart if about else False,
+                )
+            )
+    for line in old:
+        if key(line) not in here and (line.section, line.option) not in says:
+            found.append(
+                Change(file, line.number, line.section, line.option, line.now, line.was, _TAKEN_BACK, "", False)
+            )
+    return found
