@@ -220,6 +220,10 @@ freepbx:
   description: Whether the configuration is FreePBX's.
   returned: success
   type: bool
+guard:
+  description: Whether the file of M(sipguard.pbx.asterisk_dialplan_guard) is there, under its usual name.
+  returned: success
+  type: bool
 log_directory:
   description: Where Asterisk writes its logs.
   returned: success
@@ -299,6 +303,7 @@ differs:
   type: bool
 """
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -398,6 +403,7 @@ def _apply(module: AnsibleModule) -> tuple[hardening.Outcome, dict[str, Any], st
         "version": asterisk.version.text if asterisk.version else "",
         "drivers": list(asterisk.drivers),
         "freepbx": asterisk.host is not None,
+        "guard": os.path.lexists(asterisk.directory.full("extensions_sipguard.conf")),
         "log_directory": asterisk.log_directory,
         "settings": [each.result() for each in outcome.changes],
         "effective": outcome.effective,
