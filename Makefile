@@ -40,11 +40,11 @@ unit: setup ## pytest tests/unit; TESTS=path and ARGS="-k name" for a part
 	@python -m pytest $(or $(TESTS),tests/unit) $(ARGS)
 
 integration: setup ## pytest tests/integration: real kernel, network namespaces; root
-	@python -m pytest $(or $(TESTS),tests/integration) $(ARGS)
+	@python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/integration) $(ARGS)
 
 asterisk: setup ## pytest tests/asterisk: real Asterisks 16 and 22, called, scanned and reloaded; root
 	@python -m lab images
-	@python -m pytest $(or $(TESTS),tests/asterisk) $(ARGS)
+	@python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/asterisk) $(ARGS)
 
 hosts: setup ## pytest tests/hosts: whole hosts in containers, locked out, rebooted, flushed; root
 	@python -m lab images
