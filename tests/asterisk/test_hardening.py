@@ -189,6 +189,8 @@ def test_bad_input_changes_nothing(hosted: tuple[Pbx, str]) -> None:
         ({"exceptions": [{"name": "1001", "settings": {"secret": "Geheim-5512"}}]}, ["secret"]),
         ({"drivers": ["chan_sip" if key == "pjsip" else "pjsip"]}, ["drivers", "pjsip"]),
         ({"config_dir": "etc"}, ["config_dir", "absolute"]),
+        ({"config_dir": "/etc/astersik", "audit_only": True}, ["config_dir", "/etc/astersik"]),
+        ({"settings": {"sip": {"general": {"nope": 1}}, "pjsip": {"endpoint": {"nope": 1}}}}, ["nope"]),
         ({"logger": {"files": {"../x": "notice"}}}, ["logger.files", "../x"]),
         ({"logger": {"files": {"x": "noise"}}}, ["logger.files.x", "noise"]),
         ({"manager": {"secret": "short"}}, ["manager.secret", "16"]),

@@ -264,6 +264,8 @@ def test_who_reads_the_log_and_who_listens(pbx: Pbx) -> None:
     assert not again["changed"]
     assert secret not in say(again)
     assert "********" not in say(again)
+    for log in ("sipguard-security", "sipguard-notices"):
+        assert pbx.check(["stat", "-c", "%U %a", f"/var/log/asterisk/{log}"]).split() == ["asterisk", "640"]
     assert pbx.check(["stat", "-c", "%U %a", "/etc/asterisk/manager.conf"]).split() == ["asterisk", "640"]
     ami = pbx.ami()
     assert ami.login("sipguard", secret)["Response"] == "Success"

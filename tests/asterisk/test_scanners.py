@@ -142,3 +142,20 @@ def test_the_name_of_a_trunk_lets_nobody_in(pbx: Pbx) -> None:
     assert pbx.sip("198.51.100.67", name="carrier").invite("4930123").status == 401
     assert pbx.sip("127.0.0.34", name="carrier").invite("4930123").status == 200
     assert pbx.sip("127.0.0.34", name="03055501234").invite("4930123").status == 200
+
+
+def test_insecure_for_all_is_told_and_taken_out_by_strict(pbx16: Pbx) -> None:
+    """A trunk may live by it, so baseline only warns; the trunk that says it itself goes on."""
+    general = "[general]\nallowguest=no\ninsecure=port,invite\ncontext=nowhere\n"
+    phone = "[1003]\ntype=friend\nhost=dynamic\nsecret=Vr27-xNc4-Ha66-Qt08\ncontext=phones\n"
+    trunk = "[carrier]\ntype=peer\nhost=127.0.0.34\ninsecure=port,invite\ncontext=phones\n"
+    pbx16.configure({"sip.conf": general + phone + trunk, "extensions.conf": "[phones]\nexten => 600,1,Answer()\n"})
+    pbx16.write("modules.conf", f"{pbx16.read('modules.conf')}noload => chan_pjsip.so\nnoload => res_pjsip.so\n")
+    pbx16.start()
+    assert pbx16.sip("198.51.100.66", name="1003").invite("600").status == 200
+    warned = pbx16.apply(MODULE, {})
+    assert [each for each in warned["warnings"] if "sip.conf:3" in str(each) and "without a password" in str(each)], warned["warnings"]
+    strict = pbx16.apply(MODULE, {"profile": "strict"})
+    assert not [each for each in strict.get("warnings", []) if "insecure" in str(each)]
+    assert pbx16.sip("198.51.100.67", name="1003").invite("600").status == 401
+    assert pbx16.sip("127.0.0.34", name="0305550").invite("600").status == 200

@@ -10,9 +10,13 @@ telephone that has logged in can still forge a notice by the number it dials.)
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pwd
 import re
 import secrets
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .._sip.errors import OptionError
@@ -31,6 +35,7 @@ __all__ = [
     "parse_manager",
     "plan_logger",
     "plan_manager",
+    "prepare_files",
     "secret_of",
 ]
 
@@ -128,6 +133,33 @@ def plan_logger(directory: ConfigDirectory, logger: Logger, host: FreePBX | None
     files = [_setting("logger.conf", "logfiles", name, levels, why) for name, levels in logger.files.items()]
     sections = [("general", general), ("logfiles", files)]
     return make_sections(directory, tree, [each for each in sections if each[1]], host)
+
+
+def prepare_files(directory: str, names: Iterable[str], user: str) -> None:
+    """Make the log files, for Asterisk's user and its group alone: answers to challenges are written into one of them.
+
+    Asterisk itself would make them readable by everybody, and keeps the mode of files that are there.
+    """
+    with contextlib.suppress(OSError, KeyError):
+        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            about = os.fstat(folder)
+            owner, group = about.st_uid, about.st_gid
+            if user:
+                entry = pwd.getpwnam(user)
+                owner, group = entry.pw_uid, entry.pw_gid
+            for name in names:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                with contextlib.suppress(OSError):
+                    file = os.open(name, flags, 0o640, dir_fd=folder)
+                    try:
+                        if stat.S_ISREG(os.fstat(file).st_mode):
+                            os.fchown(file, owner, group)
+                            os.fchmod(file, 0o640)
+                    finally:
+                        os.close(file)
+        finally:
+            os.close(folder)
 
 
 def secret_of(tree: Tree, manager: Manager) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from .._sip.errors import OptionError, SipguardError
 from . import freepbx, notes, plans
 from .cli import Cli, Version
+from .companions import parse_logger, prepare_files
 from .placing import Change
 from .planner import Plan
 from .readback import GLANCE, SAMPLE, missing, read_back
@@ -95,6 +96,8 @@ def find(runner: Runner, request: Request) -> Asterisk:
     cli = Cli(runner, config_dir)
     running = cli.running()
     version = cli.version()
+    if version is not None and not os.path.isdir(config_dir):
+        raise OptionError("config_dir", request.config_dir, "the directory of Asterisk's configuration would be right")
     host = freepbx.detect()
     if host is not None and os.path.realpath(host.config_dir) != os.path.realpath(config_dir):
         host = None
@@ -241,6 +244,8 @@ def _apply(
     if not request.reload:
         transaction.commit()
         return
+    if request.logger is not None and "logger.conf" in todo:
+        prepare_files(asterisk.log_directory, parse_logger(request.logger).files, asterisk.user)
     old: Reloaded | None = None
     done, lost, wrong = _attempt(asterisk, made, todo, transaction, outcome)
     doubts = [*lost, *done.refused]

@@ -188,7 +188,7 @@ class Placing:
         if key not in case.alone:
             users = [each for each in case.users.get(line.place, ()) if id(each) not in case.done]
             odd = [each for each in users if not case.agree(each, setting)]
-            if not (line.added or self.may_edit(line.place.file) or len(odd) * 2 > len(users)) and (
+            if not (line.added or self.may_edit(line.place.file) or (odd and len(odd) * 2 >= len(users))) and (
                 mine or self.shared
             ):
                 self.replace(category, line, setting)
@@ -223,7 +223,7 @@ class Placing:
                 not base.template
                 or any(id(each) not in case.wants for each in heirs)
                 or self.may_edit(base.parts[-1].file)
-                or len(odd) * 2 > len(heirs)
+                or (odd and len(odd) * 2 >= len(heirs))
             ):
                 case.alone.add(key)
                 continue

@@ -19,13 +19,14 @@ from .edit import Marked, marked, reverted
 from .freepbx import FreePBX
 from .placing import Change
 from .proof import require_editable
-from .tree import ConfigDirectory, Tree, load
+from .tree import ConfigDirectory, Tree, load, shown
 
 __all__ = ["DRIVERS", "FILES", "Wanted", "absent", "present"]
 
 FILES = {"chan_sip": "sip.conf", "pjsip": "pjsip.conf"}
 DRIVERS = tuple(FILES)
 _WIZARD = "pjsip_wizard.conf"
+_LAST_CHAN_SIP = (20, 99)
 _TAKEN_BACK = "it is not wanted any more"
 
 
@@ -73,6 +74,9 @@ def present(wanted: Wanted) -> list[planner.Plan]:
     for driver in DRIVERS:
         usual = catalogue.wanted(wanted.profile, driver, wanted.version, documented)
         if driver not in wanted.drivers:
+            # a mistake in what is said for other hosts is a mistake all the same
+            version = min(wanted.version, _LAST_CHAN_SIP) if driver == "chan_sip" else wanted.version
+            catalogue.override(wanted.settings, [], driver, version, documented)
             continue
         settings = catalogue.override(wanted.settings, usual, driver, wanted.version, documented)
         exceptions = catalogue.parse_exceptions(wanted.exceptions, driver, wanted.version, documented)
@@ -82,9 +86,24 @@ def present(wanted: Wanted) -> list[planner.Plan]:
         plan = planner.make(base.directory, tree, driver, settings, exceptions, wanted.host)
         if driver == "pjsip" and any(each.last("type") for each in load(wanted.directory, _WIZARD).objects()):
             plan.left.append(f"{_WIZARD} has objects of its own, which are not edited: set the options there by hand")
+        if driver == "chan_sip":
+            plan.left += _open_to_all(tree, plan)
         found.append(_difference(base, plan))
     found += _companions(wanted)
     return found
+
+
+def _open_to_all(tree: Tree, plan: planner.Plan) -> list[str]:
+    """What is too dangerous to be left without a word, and may be what a trunk lives by."""
+    general = tree.first("general")
+    said = general.last("insecure") if general else None
+    words = {word.strip().lower() for word in said.value.split(",")} if said else set()
+    if said is None or not words & {"invite", "very", "yes"} or any(each.option == "insecure" for each in plan.changes):
+        return []
+    return [
+        f"{said.place}: insecure={shown(said.value)} holds for every peer, so whoever writes a peer's name into From calls without a"
+        " password; say it for the trunk alone, or use the profile strict"
+    ]
 
 
 def _companions(wanted: Wanted) -> list[planner.Plan]:

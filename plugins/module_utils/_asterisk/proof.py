@@ -56,6 +56,7 @@ def prove(
                 mine.setdefault(id(category), {}).update(dict.fromkeys(named(setting), setting))
     general = new.first("general") if old.name == "sip.conf" else None
     touched = {name for found in mine.values() for name in found}
+    lists = {name for found in mine.values() for name, setting in found.items() if setting.kind == "list"}
     left = iter(new.categories)
     for before in old.categories:
         after = _following(left, before.name, added)
@@ -63,11 +64,15 @@ def prove(
             raise _not_proven(old, f"the section {shown(before.name)}")
         asked = mine.get(id(before), {})
         # what a template says counts in those who inherit it
-        but = touched if before.template else asked
-        if _others(before, but) != _others(after, but):
+        if _others(before, touched) != _others(after, touched):
             raise _not_proven(old, f"the section {shown(before.name)}")
         if before.template or after.template:
             continue
+        for name in touched - set(asked):
+            # it may say itself now what its template said before
+            said, says = [each.value for each in before.all(name)], [each.value for each in after.all(name)]
+            if said != says and (not says or said[-1:] != says[-1:] or name in lists):
+                raise _not_proven(old, f"{name} of {shown(before.name)}")
         for setting in asked.values():
             was = [each.value for each in lines_of(before, named(setting))]
             now = [each.value for each in lines_of(after, named(setting))]

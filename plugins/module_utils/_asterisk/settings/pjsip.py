@@ -75,6 +75,7 @@ SETTINGS: tuple[Setting, ...] = (
         "redirect_method",
         "user",
         "A phone that answers with 302 could otherwise send the call to any address, past the dialplan's rules.",
+        profile="strict",
         default="user",
         kind="choice",
         choices=("user", "uri_core", "uri_pjsip"),
