@@ -71,7 +71,9 @@ options:
     elements: str
     default: []
   emergency:
-    description: Emergency numbers besides 110, 112, 144, 911, 999 and those of O(country). Nothing stops them.
+    description:
+      - Emergency numbers besides 110, 112, 144, 911, 999 and those of O(country). Nothing stops them.
+      - Name one of those five here if it is not one of O(country) and has to come before the patterns of O(contexts) all the same.
     type: list
     elements: str
     default: []
@@ -116,7 +118,11 @@ options:
     type: str
     default: ""
   contexts:
-    description: Contexts of the phones that are to include C(sipguard-outbound). What they hold themselves is matched first.
+    description:
+      - Contexts of the phones that are to include C(sipguard-outbound). What they hold themselves is matched first.
+      - >-
+        Not so emergency numbers of O(country) and O(emergency): they become extensions of these contexts, which come before a pattern
+        such as C(_1XX). An emergency number that a context has itself stays as it is, with a warning if it does not lead to the guard.
     type: list
     elements: str
     default: []
@@ -242,6 +248,8 @@ def main() -> None:
         result = _apply(module)
     except SipguardError as error:
         module.fail_json(msg=str(error))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
     module.exit_json(**result)
 
 

@@ -9,6 +9,8 @@ import dataclasses
 import re
 
 from .dialplan_calls import (
+    EXTENSIONS,
+    FILE,
     PASSWORD,
     PIN,
     boot,
@@ -42,6 +44,7 @@ GERMANY = [
     ("9001234567", "cause 21"),
     ("+49009001234", "cause 21"),
     ("0000900123456", "cause 21"),
+    ("24712345", "24712345"),  # as the guide says: in Berlin, for all that anybody can tell
     ("0900555123", "0900555123"),  # the exception
     ("+49900555123", "+49900555123"),
     ("118331", "cause 21"),
@@ -98,6 +101,12 @@ COUNTRIES = [
     ("us", "9005551234", "cause 21"),
     ("us", "12129761234", "cause 21"),
     ("us", "12125551212", "cause 21"),
+    ("us", "5551212", "cause 21"),
+    ("us", "15551212", "cause 21"),
+    ("us", "9765551", "cause 21"),
+    ("us", "19765551", "cause 21"),
+    ("us", "9775551", "9775551"),
+    ("us", "5551213", "5551213"),
     ("us", "411", "cause 21"),
     ("us", "1010288011442071234567", "cause 21"),
     ("us", "00", "cause 21"),
@@ -106,6 +115,7 @@ COUNTRIES = [
     ("at", "+43 (0)930 123456", "cause 21"),
     ("at", "0049301234567", "cause 21"),
     ("at", "10050900123456", "cause 21"),
+    ("at", "010050900123456", "cause 21"),
     ("at", "900123456", "cause 21"),
     ("at", "12345678", "12345678"),
     ("at", "133", "133"),
@@ -113,11 +123,22 @@ COUNTRIES = [
     ("ch", "0041906123456", "cause 21"),
     ("ch", "900123456", "cause 21"),
     ("ch", "1811", "cause 21"),
+    ("ch", "01811", "cause 21"),
+    ("ch", "00411811", "cause 21"),
+    ("ch", "+411811", "cause 21"),
+    ("ch", "10740", "cause 21"),
+    ("ch", "010740", "cause 21"),
+    ("ch", "0107", "cause 21"),
     ("ch", "117", "117"),
     ("ch", "1414", "1414"),
     ("gb", "02071234567", "02071234567"),
     ("gb", "01189123456", "01189123456"),  # Reading, no directory enquiries
+    ("gb", "+441189123456", "+441189123456"),
     ("gb", "118118", "cause 21"),
+    ("gb", "0118118", "cause 21"),
+    ("gb", "+44118118", "cause 21"),
+    ("gb", "0044118118", "cause 21"),
+    ("gb", "0044118118999", "cause 21"),
     ("gb", "09061234567", "cause 21"),
     ("gb", "9061234567", "cause 21"),
     ("gb", "71234567", "71234567"),
@@ -192,6 +213,8 @@ def test_calls_over_sip(pbx: Pbx) -> None:
     boot(pbx, guard(trunk="PJSIP/{number}@carrier", allowed=["+44"], access_digit="9"))
     phone, trunk = telephone(pbx), carrier(pbx)
     for dialled, wanted in (
+        ("112;phone-context=+49", "112"),
+        ("9112;phone-context=+49", "112"),
         ("90301234567", "0301234567"),
         ("900442071234567", "00442071234567"),
         ("112", "112"),
@@ -229,6 +252,37 @@ def test_emergency_calls_pass_whatever_else_is_set(pbx: Pbx) -> None:
     assert outcome(ami, "077990301234567") == "cause 21"
     start(ami, "112", "short")  # a limit from elsewhere is taken off
     assert ami.event("UserEvent")["Limit"] == "0"
+
+
+def phones(pattern: str) -> str:
+    return f"[phones]\nexten => {pattern},1,UserEvent(Passed,Number: house-${{EXTEN}})\n same => n,Hangup(17)\n"
+
+
+def test_emergency_calls_pass_the_telephones_own_patterns(pbx: Pbx) -> None:
+    ami = boot(pbx, own := guard(trunk="PJSIP/{number}@carrier", access_digit="0", prefix="*77"))
+    include = f'#include "{FILE}"\n'
+    phone, trunk = telephone(pbx), carrier(pbx)
+    dialled = {"112": "112", "110": "110", "0112": "112", "0110": "110", "1-1-2": "112", "0*77112": "112"}
+    dialled.update({f"{number};phone-context=+49": dialled[number] for number in ("112", "0110")})
+    for pattern in ("_1XX", "_XXX", "_X.", "_[01].", "_1[1]-X"):
+        # Asterisk makes one context of both sections, whichever comes first; the other way to match orders patterns in its own way
+        for text in (
+            EXTENSIONS + phones(pattern) + include,
+            EXTENSIONS.replace("[general]", "[general]\nextenpatternmatchnew=yes") + include + phones(pattern),
+        ):
+            pbx.write("extensions.conf", text)
+            switch(pbx, own)
+            assert "already in use" not in pbx.log()
+            for number, wanted in dialled.items():
+                if number.startswith("0*") and pattern in ("_X.", "_[01]."):
+                    continue  # no extension in full: that would need the prefix
+                assert place(phone, number, trunk) == wanted, (pattern, number)
+                phone.bye()
+                trunk.reply(trunk.receive("BYE"), 200, "OK")
+    pbx.write("extensions.conf", EXTENSIONS + include + phones("_1XX"))
+    switch(pbx, own)
+    house = [str(number) for number in range(101, 200) if number not in (110, 112)]
+    assert {number: outcome(ami, number, "phones") for number in house} == {n: f"house-{n}" for n in house}
 
 
 def test_duration_limit_ends_calls(pbx: Pbx) -> None:

@@ -56,6 +56,61 @@ def test_module(pbx: Pbx) -> None:
     assert "Context 'sipguard" not in pbx.cli("dialplan show")
 
 
+def test_emergency_numbers_of_the_phones_context_itself(pbx: Pbx) -> None:
+    bare = {name: text for name, text in configuration(guard()).items() if name != FILE}
+    own = (
+        "[phones]\nexten => _1XX,1,Hangup(17)\nexten => 112,hint,PJSIP/100\nexten => 110/200,1,Hangup(17)\ninclude => hall\n"
+        "{}[hall]\nexten => 110,1,Hangup(17)\n"
+    )
+    pbx.boot({**bare, "extensions.conf": EXTENSIONS + own.format("")})
+    options = {**OPTIONS, "access_digit": "0"}
+    made = pbx.apply(MODULE, options)
+    assert [each["event"]["msg"] if isinstance(each, dict) else each for each in made["warnings"]] == [
+        "extensions.conf:30: [phones] has the emergency number 110/200 itself, and that does not lead to the guard; see to it that such"
+        " calls get through, or remove it",
+        "extensions.conf:33: [phones] does not reach the emergency number 110 of [hall] any more, but the trunk of the guard; to have it"
+        " otherwise, write it into [phones]",
+    ]
+    assert re.search(r"'112' =>\s+hint.*\n\s+1\. Goto\(sipguard-outbound,112,1\)", pbx.cli("dialplan show 112@phones"))
+    for mine, warnings in (
+        ("exten => 112,1,Dial(PJSIP/gate)\n same => n,Hangup()\n", 3),
+        ("exten => _1-1[2],1,Dial(PJSIP/gate)\n", 3),
+        ("exten => 112,1,Gosub(sipguard-guard,s,1)\n same => n,Dial(PJSIP/112@gate)\n", 2),
+    ):
+        pbx.write("extensions.conf", f'{EXTENSIONS}{own.format(mine)}#include "{FILE}"\n')
+        assert pbx.apply(MODULE, options)["changed"]
+        assert len(pbx.apply(MODULE, options)["warnings"]) == warnings
+        assert not pbx.apply(MODULE, options, check=True)["changed"]
+        assert "already in use" not in pbx.log()
+        shown = pbx.cli("dialplan show 112@phones")
+        assert "'112' =>" in shown or "'_1-1[2]' =>" in shown
+        assert "sipguard-outbound,112" not in shown.partition("Include")[0]
+        assert "sipguard-outbound,112" in pbx.cli("dialplan show 0112@phones")
+        pbx.write("extensions.conf", f'{EXTENSIONS}{own.format("")}#include "{FILE}"\n')
+        assert pbx.apply(MODULE, options)["changed"]
+    # somebody adds it later: Asterisk takes the first of the two as a whole
+    pbx.write(
+        "extensions.conf", f'{EXTENSIONS}#include "{FILE}"\n[phones]\nexten => 112,1,Hangup(17)\n same => n,Hangup()\n'
+    )
+    pbx.cli("dialplan reload")
+    assert "1. Goto(sipguard-outbound,112,1)" in pbx.cli("dialplan show 112@phones")
+
+
+def test_a_dialplan_that_is_not_taken_over_is_put_back(pbx: Pbx) -> None:
+    bare = {name: text for name, text in configuration(guard()).items() if name != FILE}
+    pbx.boot({**bare, "extensions.conf": EXTENSIONS})
+    kept = pbx.apply(MODULE, OPTIONS)["backup"]
+    pbx.cli("module unload pbx_config.so")
+    before = pbx.read(FILE)
+    refused = pbx.module(MODULE, {**OPTIONS, "max_calls": 3})
+    assert "files are as they were" in refused["msg"]
+    assert pbx.read(FILE) == before
+    assert pbx.check(["ls", kept.rpartition("/")[0]]).split()[-1] == kept.rpartition("/")[2]
+    pbx.cli("module load pbx_config.so")
+    assert pbx.apply(MODULE, {**OPTIONS, "max_calls": 3})["reloaded"]
+    assert pbx.check(["find", "/etc/asterisk", "-name", ".sipguard-*"]) == ""
+
+
 def test_module_refuses(pbx: Pbx) -> None:
     bare = {name: text for name, text in configuration(guard()).items() if name != FILE}
     pbx.boot({**bare, "extensions.conf": EXTENSIONS, "own.conf": "[own]\n"})

@@ -21,8 +21,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from .._sip.errors import OptionError
 from .dialplan_numbers import COUNTRIES, EMERGENCY, RISKY, Country, canonical_prefix
@@ -141,8 +142,24 @@ class Guard:
     def emergency_numbers(self) -> tuple[str, ...]:
         """Those that nothing ever stops, longest first, each once."""
         return tuple(
-            sorted({*EMERGENCY, *self.plan.emergency, *self.emergency}, key=lambda number: (-len(number), number))
+            sorted(
+                {*EMERGENCY, *self.plan.emergency, *self.plan.advice, *self.emergency},
+                key=lambda number: (-len(number), number),
+            )
         )
+
+    @property
+    def first_extensions(self) -> dict[str, str]:
+        """Extension -> emergency number, for those that come before what the phones' contexts hold: of the country, and of the options."""
+        return self._dialled({*self.plan.emergency, *self.emergency})
+
+    def _dialled(self, numbers: Collection[str]) -> dict[str, str]:
+        """Extension -> number: as it is, and behind the access digit, unless that is a number of its own."""
+        ordered = [number for number in self.emergency_numbers if number in numbers]
+        found = {number: number for number in ordered}
+        for number in ordered if self.access_digit else ():
+            found.setdefault(f"{self.access_digit}{number}", number)
+        return found
 
 
 def _choice(option: str, value: str, choices: Sequence[str]) -> None:
@@ -216,6 +233,7 @@ def _ordinary(prefix: str, plan: Country) -> bool:
 
 _RAW = r"-0-9A-Za-z*#+.=_\x20\x28\x29\x3b"  # \x3b is the semicolon before parameters (RFC 3966)
 _DIALLED = r"-0-9*#+.\x20\x28\x29"  # visual separators among them
+_NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
 
 
 class _Lines:
@@ -234,19 +252,39 @@ class _Lines:
         self.add(f"GotoIf($[{condition}]?{why})")
 
 
-def render(guard: Guard, file: str, prefix_salt: str = "") -> str:
-    """The include file named ``file``. ``prefix_salt`` is needed with a prefix, see ``reused_prefix_salt``."""
+def render(guard: Guard, file: str, prefix_salt: str = "", taken: Mapping[str, Collection[str]] = _NOTHING) -> str:
+    """The include file named ``file``. ``prefix_salt`` is needed with a prefix, see ``reused_prefix_salt``.
+
+    ``taken``: context of the phones -> extensions that it has itself, which are not written a second time.
+    """
     out = [f"; {_HEAD}", ";"]
     out += _explanation(guard)
     out += ["", "[sipguard-guard]", *_guard(guard, file, prefix_salt)]
     out += ["", "; The trunk's leg of a call, before it is dialled.", "[sipguard-leg]", *_leg(guard)]
     out += ["", "; The first digits decide, the most precise line before others.", "[sipguard-numbers]"]
-    out += [f"exten => _{prefix}!,1,Return({verdict})" for prefix, verdict in sorted(verdicts(guard).items())]
+    out += [f"exten => {_pattern(prefix)},1,Return({verdict})" for prefix, verdict in sorted(verdicts(guard).items())]
     if guard.trunk:
         out += ["", "[sipguard-outbound]", *_outbound(guard)]
     for context in dict.fromkeys(guard.contexts):
         out += ["", f"[{context}]", "include => sipguard-outbound"]
+        # A pattern of the context itself comes before what it includes, but not before an extension in full. With extenpatternmatchnew
+        # it may come before that, but not before a pattern without wildcards. One priority only: when somebody adds the same extension,
+        # one of the two is taken as a whole.
+        for extension, number in guard.first_extensions.items():
+            full = () if extension in taken.get(context, ()) else (extension, f"_{extension}")
+            out += [
+                f"exten => {each},1,Goto(sipguard-outbound,{number},1)" for each in (*full, _with_parameters(extension))
+            ]
     return "\n".join(out) + "\n"
+
+
+def _pattern(prefix: str) -> str:
+    return f"_{prefix[:-1]}" if prefix.endswith("$") else f"_{prefix}!"
+
+
+def _with_parameters(extension: str) -> str:
+    """The pattern of an extension with parameters behind it (RFC 3966), which PJSIP leaves in the extension."""
+    return f"_{extension}\\;!"
 
 
 def _explanation(guard: Guard) -> list[str]:
@@ -474,12 +512,11 @@ def _refusals(say: _Lines, guard: Guard) -> None:
 
 def _outbound(guard: Guard) -> list[str]:
     lines: list[str] = []
-    access = ("", guard.access_digit) if guard.access_digit else ("",)
     # Not even through the guard: nothing in it can lose them.
-    for number in guard.emergency_numbers:
-        for digit in access:
+    for extension, number in guard._dialled(guard.emergency_numbers).items():
+        for each in (extension, _with_parameters(extension)):
             lines += [
-                f"exten => {digit}{number},1,Set(TIMEOUT(absolute)=0)",
+                f"exten => {each},1,Set(TIMEOUT(absolute)=0)",
                 f" same => n,Dial({guard.trunk.replace('{number}', number)})",
                 " same => n,Hangup(${HANGUPCAUSE})",
             ]

@@ -20,7 +20,11 @@ __all__ = ["COUNTRIES", "EMERGENCY", "RISKY", "Country", "canonical_prefix"]
 @dataclass(frozen=True)
 class Country:
     """``full``: a number this long (digits) that begins with no prefix at all is read as one with its country code, or as a national
-    one without its zero. A premium number is as long; local numbers are shorter."""
+    one without its zero. A premium number is as long; local numbers are shorter.
+
+    ``emergency`` comes before whatever the phones' contexts hold, ``advice`` does not: it passes like an emergency number, but an extension
+    of the house may have its digits. An entry that ends with $ is the whole number, others are its first digits.
+    """
 
     code: str
     international: tuple[str, ...]
@@ -30,6 +34,7 @@ class Country:
     premium: tuple[str, ...]
     codes: tuple[str, ...]
     source: str
+    advice: tuple[str, ...] = ()
 
 
 # Wherever the PBX stands: telephones and callers travel. 112 is that of mobile phones (3GPP TS 22.101 section 10).
@@ -52,9 +57,10 @@ COUNTRIES = {
         international=("00",),
         trunk="0",
         full=9,
-        emergency=("112", "122", "128", "133", "140", "141", "144"),
+        emergency=("112", "122", "128", "133", "140", "144"),
+        advice=("141",),
         premium=("+43900", "+43901", "+43930", "+43931", "+43939", "118", "+43118"),
-        codes=("10",),
+        codes=("10", "+4310"),
         source="RTR, Kommunikationsparameter-, Entgelt- und Mehrwertdiensteverordnung (KEM-V 2009)",
     ),
     "ch": Country(
@@ -63,8 +69,8 @@ COUNTRIES = {
         trunk="0",
         full=9,
         emergency=("112", "117", "118", "144", "145", "1414", "1415"),
-        premium=("+41900", "+41901", "+41906", "18"),
-        codes=("10",),
+        premium=("+41900", "+41901", "+41906", "18", "+4118"),
+        codes=("10", "+4110"),
         source="BAKOM, Nummerierungsplan E.164 (0900, 0901, 0906, 18xx, 107xx)",
     ),
     "gb": Country(
@@ -72,8 +78,18 @@ COUNTRIES = {
         international=("00",),
         trunk="0",
         full=9,
-        emergency=("112", "999", "111", "101"),
-        premium=("+449", "+44871", "+44872", "+44873", "+4470", "118"),
+        emergency=("112", "999"),
+        advice=("101", "111"),
+        # 118 is Reading as well: with seven digits behind it
+        premium=(
+            "+449",
+            "+44871",
+            "+44872",
+            "+44873",
+            "+4470",
+            "118",
+            *(f"+44118{'X' * more}$" for more in range(3, 7)),
+        ),
         codes=("12", "13", "14", "15", "16", "17"),
         source="Ofcom, National Telephone Numbering Plan (09, 087, 070, 118, 1xx and 1xxx)",
     ),
@@ -82,8 +98,21 @@ COUNTRIES = {
         international=("011", "01"),
         trunk="1",
         full=11,
-        emergency=("911", "933", "988"),
-        premium=("+1900", "+1NXX976", "+1NXX5551212", "+1411", "411", "0"),
+        emergency=("911", "988"),
+        advice=("933",),
+        # with the area code, without it, and as a long-distance number without it
+        premium=(
+            "+1900",
+            "+1NXX976",
+            "976",
+            "+1976",
+            "+1NXX5551212",
+            "5551212",
+            "+15551212",
+            "+1411",
+            "411",
+            "0",
+        ),
         codes=(),
         source="NANPA (900, 976, N11, 555-1212, carrier access 101XXXX)",
     ),

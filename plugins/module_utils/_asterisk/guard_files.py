@@ -8,21 +8,24 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from .._sip.errors import OptionError, SipguardError
 from . import dialplan_guard as guards
 from . import freepbx
+from .audit.dialplan import read as read_dialplan
 from .cli import Cli
 from .reload import reload as reload_files
 from .runner import Runner
-from .transaction import Transaction
-from .tree import ConfigDirectory, load
+from .transaction import Transaction, forget_backup
+from .tree import ConfigDirectory, Tree, fold, load, shown
 
 __all__ = ["Place", "apply"]
 
 _DIALPLAN = "extensions.conf"
+_LEADS = re.compile(r"\bsipguard-(?:guard|outbound)\b")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,80}\.conf")
 
 
@@ -62,7 +65,8 @@ def apply(place: Place, guard: guards.Guard | None, runner: Runner, *, reload: b
             raise OptionError(
                 "file", place.file, f"{name} was not written by this module; choose another name or remove it"
             )
-    wanted = _wanted(place, guard, before)
+    taken, warnings = _own_emergency(place, directory, guard)
+    wanted = _wanted(place, guard, before, taken)
     changed = [name for name in wanted if wanted[name] != before[name]]
     text = (wanted[place.file] or b"").decode()
     result: dict[str, Any] = {
@@ -72,6 +76,7 @@ def apply(place: Place, guard: guards.Guard | None, runner: Runner, *, reload: b
         "contexts": list(dict.fromkeys(re.findall(r"^\[([^]]+)\]", text, re.MULTILINE))),
         "reloaded": False,
         "backup": "",
+        "warnings": warnings,
     }
     if not changed:
         return result
@@ -89,14 +94,67 @@ def apply(place: Place, guard: guards.Guard | None, runner: Runner, *, reload: b
     return result
 
 
-def _wanted(place: Place, guard: guards.Guard | None, before: dict[str, bytes | None]) -> dict[str, bytes | None]:
+def _own_emergency(
+    place: Place, directory: ConfigDirectory, guard: guards.Guard | None
+) -> tuple[dict[str, set[str]], list[str]]:
+    """The emergency extensions that the phones' contexts have themselves, and a warning for each that does not lead to the guard."""
+    taken: dict[str, set[str]] = {}
+    warnings: list[str] = []
+    if guard is None or not guard.contexts:
+        return taken, warnings
+    tree = load(ConfigDirectory(directory.path, {place.file: b""}), _DIALPLAN)
+    dialplan = read_dialplan(tree)
+    for context in dict.fromkeys(guard.contexts):
+        found = _extensions(tree, context, dialplan.filled)
+        for extension, where in found.items():
+            number, dummy, caller = extension.partition("/")
+            if number not in guard.first_extensions:
+                continue
+            if not caller:
+                taken.setdefault(context, set()).add(number)
+            if not any(_LEADS.search(line) for dummy, line in where):
+                warnings.append(
+                    f"{where[0][0]}: [{context}] has the emergency number {shown(extension)} itself, and that does not lead to the guard;"
+                    " see to it that such calls get through, or remove it"
+                )
+        for other in dialplan.closure(context)[1:]:
+            warnings += [
+                f"{other.extensions[number].place}: [{context}] does not reach the emergency number {number} of [{shown(other.name)}] any"
+                f" more, but the trunk of the guard; to have it otherwise, write it into [{context}]"
+                for number in guard.first_extensions
+                if number in other.extensions and number not in taken.get(context, ())
+            ]
+    return taken, warnings
+
+
+def _extensions(tree: Tree, context: str, filled: Callable[[str], str]) -> dict[str, list[tuple[str, str]]]:
+    """Extension (with the caller's number after a slash, if it is for that alone) -> place and text of each of its priorities."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for category in tree.objects():
+        extension = ""
+        for variable in category.variables if category.name == context else ():
+            name, text = fold(variable.name), variable.value
+            if name == "exten":
+                extension, dummy, text = text.partition(",")
+                # Asterisk skips hyphens; a pattern of one number alone is as good as the extension
+                extension = re.sub(r"\[(.)\]", r"\1", filled(extension).strip().replace("-", "")).removeprefix("_")
+            elif name != "same":
+                continue
+            if fold(text.partition(",")[0].strip()) != "hint":
+                found.setdefault(extension, []).append((str(variable.place), text))
+    return found
+
+
+def _wanted(
+    place: Place, guard: guards.Guard | None, before: dict[str, bytes | None], taken: dict[str, set[str]]
+) -> dict[str, bytes | None]:
     program = guards.pin_file(place.file)
     wanted: dict[str, bytes | None] = {place.file: None, program: None}
     if guard is not None:
         salt = guards.reused_prefix_salt(_text(before[place.file]), guard.prefix) or secrets.token_hex(
             guards.SALT_BYTES
         )
-        wanted[place.file] = guards.render(guard, place.file, salt).encode()
+        wanted[place.file] = guards.render(guard, place.file, salt, taken).encode()
         if guard.pin:
             salt = guards.reused_pin_salt(_text(before[program]), guard.pin) or secrets.token_hex(guards.SALT_BYTES)
             wanted[program] = guards.render_pin(guard.pin, salt).encode()
@@ -156,18 +214,20 @@ def _carry_out(
     written = {directory.full(name): data for name in changed if (data := wanted[name]) is not None}
     transaction = Transaction(written, {directory.full(name): before[name] for name in changed})
     transaction.prepare()
-    result["backup"] = transaction.backup()
-    transaction.commit()
     removed = [name for name in changed if wanted[name] is None]
-    present = not any(name.endswith(".conf") for name in removed)
-    if cli is not None:
-        try:
-            _reload(cli, expected=present)
-        except BaseException:
-            transaction.undo()
-            reload_files(cli, [_DIALPLAN])
-            raise
-        result["reloaded"] = True
+    try:
+        result["backup"] = transaction.backup()
+        transaction.commit(hold=cli is not None)
+        if cli is not None:
+            _take_over(cli, transaction, expected=not any(name.endswith(".conf") for name in removed))
+            result["reloaded"] = True
+    except SipguardError:
+        # a run that has changed nothing must not push out what an earlier one has kept
+        if result["backup"] and transaction.is_undone():
+            forget_backup(result["backup"])
+        raise
+    finally:
+        transaction.forget()
     # Last: until here nothing refers to them any more.
     for name in removed:
         try:
@@ -176,6 +236,16 @@ def _carry_out(
             raise SipguardError(
                 f"cannot remove {directory.full(name)}: {error}; nothing includes it any more"
             ) from error
+
+
+def _take_over(cli: Cli, transaction: Transaction, *, expected: bool) -> None:
+    """Let Asterisk read the files; on any doubt they are put back, and it reads them again."""
+    try:
+        _reload(cli, expected=expected)
+    except BaseException:
+        transaction.undo()
+        reload_files(cli, [_DIALPLAN])
+        raise
 
 
 def _reload(cli: Cli, *, expected: bool) -> None:

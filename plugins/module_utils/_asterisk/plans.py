@@ -97,8 +97,12 @@ def _open_to_all(tree: Tree, plan: planner.Plan) -> list[str]:
     """What is too dangerous to be left without a word, and may be what a trunk lives by."""
     general = tree.first("general")
     said = general.last("insecure") if general else None
-    words = {word.strip().lower() for word in said.value.split(",")} if said else set()
-    if said is None or not words & {"invite", "very", "yes"} or any(each.option == "insecure" for each in plan.changes):
+    # words behind a blank, and "very" of old, say nothing to chan_sip
+    if (
+        said is None
+        or "invite" not in said.value.lower().split(",")
+        or any(each.option == "insecure" for each in plan.changes)
+    ):
         return []
     return [
         f"{said.place}: insecure={shown(said.value)} holds for every peer, so whoever writes a peer's name into From calls without a"

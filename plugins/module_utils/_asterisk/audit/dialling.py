@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
+from ..dialplan_numbers import COUNTRIES, RISKY
 from ..tree import Place, fold
 from . import guests, objects
 from .context import Context
-from .dialplan import MAYBE, NO, YES, Dialplan, Extension, Out, read, split, wild
+from .dialplan import MAYBE, NO, YES, Dialplan, Extension, Out, Step, calls, has_password, inner, split, wild
 from .finding import CRITICAL, HIGH, INFO, LOW, MEDIUM, Findings, Kind, kind
+from .landings import landings
 
 __all__ = ["check"]
 
@@ -86,6 +89,29 @@ TRANSFER = kind(
     "Option t lets the called party transfer, T the caller: on a call over a trunk that is somebody outside, and the new call is yours.",
     "On calls to a trunk leave t out, on calls from a trunk T.",
 )
+RISKY_NUMBERS = kind(
+    "risky-numbers-unrestricted",
+    MEDIUM,
+    "Numbers that are known for fraud can be called",
+    "Satellite telephones and some countries are where fraud earns its money. The Caribbean (+1 876, +1 809 and others) is dialled like "
+    "a national number from North America.",
+    "Refuse these prefixes by patterns of their own, ask for a PIN, or use the guard of this collection (sipguard-*), which knows them.",
+)
+THROUGH = kind(
+    "trunk-reaches-trunk",
+    HIGH,
+    "Callers from outside get out again",
+    "The context of a trunk leads, by its includes, jumps or a number that is read, to a Dial of a trunk with a number that the caller "
+    "chooses: whoever calls you telephones at your expense.",
+    "Let the contexts of trunks reach phones alone, or forward to fixed numbers; ask with Authenticate before everything else.",
+)
+PASSWORD = kind(
+    "password-in-dialplan",
+    MEDIUM,
+    "A password stands in the dialplan",
+    "user:password@host in Dial is shown by dialplan show, in the log and in the records of calls.",
+    "Make a peer or an endpoint with outbound_auth of it, and dial that by its name.",
+)
 ELSEWHERE = kind(
     "dialplan-elsewhere",
     INFO,
@@ -104,64 +130,73 @@ _ABROAD = (
     "9+447700900123",
 )
 _SECRET_PREFIX = 4
+_LOCAL = "2345678"
+# patterns as North America writes them: 1 and ten digits, or the ten digits alone
+_AMERICAN = re.compile(r"_[+89]?(?:1(?:[2-9NnXx\[]|[.!]$)|(?:[Nn]|\[2-9\])[Xx]{2}(?:[Nn]|\[2-9\]|[Xx]{7}$))")
+
+
+def _risky() -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    """For each risky prefix numbers as they are dialled abroad, and as North America dials them, if they are among its own."""
+    made = []
+    for prefixes, dummy in RISKY:
+        for prefix in prefixes:
+            digits = prefix[1:] + _LOCAL
+            abroad = tuple(front + digits for front in ("00", "011", "+", "000", "900", "9011"))
+            home = tuple(front + each for each in (digits, digits[1:]) for front in ("", "9", "8"))
+            made.append((abroad, (*home, f"+{digits}") if prefix.startswith("+1") else ()))
+    return tuple(made)
+
+
+def _premium_numbers() -> dict[str, frozenset[str]]:
+    """Premium numbers by country, as they are dialled there."""
+    made: dict[str, frozenset[str]] = {}
+    for code, country in COUNTRIES.items():
+        numbers: set[str] = set()
+        for each in country.premium:
+            whole = each.endswith("$")
+            prefix = each.rstrip("$").replace("N", "2").replace("X", "2")
+            if not prefix.startswith("+"):
+                numbers.update((prefix,) if whole else (prefix, prefix + "22", prefix + "222"))
+                continue
+            rest = prefix[1 + len(country.code) :]
+            # North America dials the ten digits with 1 before them or without it; others after a 0, and in two lengths
+            lengths = (len(rest),) if whole else (10,) if country.trunk == "1" else (country.full, country.full + 1)
+            for length in lengths:
+                number = (rest + "23456789012")[: max(length, len(rest))]
+                numbers.add(country.trunk + number)
+                if country.trunk == "1":
+                    numbers.add(number)
+        made[code] = frozenset(numbers)
+    return made
+
+
+_RISKY, _PREMIUM = _risky(), _premium_numbers()
+_PROBES = frozenset(
+    [
+        *_ABROAD,
+        *(number for abroad, home in _RISKY for number in (*abroad, *home)),
+        *(front + number for numbers in _PREMIUM.values() for number in numbers for front in ("", "9", "0")),
+    ]
+)
 
 
 def check(context: Context, findings: Findings) -> None:
     tree = context.tree("extensions.conf")
     if not tree.exists:
         return
-    plan = read(tree)
-    phones: dict[str, Place] = {}
-    trunk_contexts: set[str] = set()
-    names: tuple[set[str], set[str]] = set(), set()
-    _landings(context, phones, trunk_contexts, names)
-    plan.trunks, plan.phones = frozenset(names[0]), frozenset(names[1] - names[0])
+    found = landings(context)
+    plan = found.plan
     # FreePBX asks for the PIN of a route in ways that cannot be seen here
     least = MAYBE if context.freepbx else NO
     reported = _guests(context, plan, findings, least)
     _defaults(context, plan, reported, findings, least)
-    _phones(plan, phones, findings, least)
-    _limits(plan, {*phones, *reported}, findings, least)
-    _everywhere(plan, trunk_contexts, findings)
+    _phones(plan, found.phones, findings, least)
+    _through(plan, found.outside, findings, least)
+    _limits(plan, {*found.phones, *reported}, findings, least)
+    _everywhere(plan, found.trunks, findings)
     for each in plan.contexts.values():
         if each.switched:
             findings.add(ELSEWHERE, each.name, each.place)
-
-
-def _landings(
-    context: Context, phones: dict[str, Place], trunk_contexts: set[str], names: tuple[set[str], set[str]]
-) -> None:
-    """Contexts in which phones and trunks land, and the names of both."""
-    trunks, others = names
-    if context.pjsip:
-        made = objects.pjsip(context)
-        trunks.update(made.trunks)
-        for endpoint in made.of("endpoint"):
-            where = endpoint.value("context", default="default")
-            if endpoint.name in made.trunks:
-                trunk_contexts.add(where)
-            else:
-                others.add(endpoint.name)
-                if made.inbound_auths.get(endpoint.name):
-                    phones.setdefault(where, endpoint.where("context"))
-    if context.chan_sip:
-        default = context.first("sip.conf").value("context", default="default")
-        for peer in objects.sip_peers(context):
-            where = peer.value("context", default=default)
-            if objects.sip_is_trunk(peer):
-                trunks.add(peer.name)
-                trunk_contexts.add(where)
-            else:
-                others.add(peer.name)
-                phones.setdefault(where, peer.where("context"))
-    if context.iax:
-        for peer in context.sections("iax.conf"):
-            host = fold(peer.value("host"))
-            if fold(peer.value("type")) in ("peer", "friend") and host and host != "dynamic":
-                trunks.add(peer.name)
-            if fold(peer.value("type")) in ("user", "friend"):
-                for variable in peer.all("context"):
-                    phones.setdefault(variable.value, variable.place)
 
 
 def _open(outs: Iterable[Out], least: int) -> list[tuple[Out, bool]]:
@@ -209,36 +244,131 @@ def _defaults(context: Context, plan: Dialplan, reported: set[str], findings: Fi
 
 
 def _phones(plan: Dialplan, phones: dict[str, Place], findings: Findings, least: int) -> None:
+    seen: dict[tuple[str, ...], _Dear] = {}
     for name in phones:
+        # thousands of contexts include the same ones, and differ in the extension of a phone alone
+        key = tuple(
+            each.name for each in plan.closure(name) if each.patterns() or not _PROBES.isdisjoint(each.extensions)
+        )
+        if key not in seen:
+            seen[key] = _dear(plan, name, least)
+        dear = seen[key]
+        _report(INTERNATIONAL, name, dear.international, findings, least, (HIGH, LOW))
+        _report(RISKY_NUMBERS, name, dear.risky, findings, least, (MEDIUM, LOW))
         for context, extension in plan.patterns(name):
             if wild(extension.pattern):
-                _report(PIN, name, _without_prefix(plan, context.name, extension), findings, least, (MEDIUM, LOW))
-        for number in _ABROAD:
-            chosen = plan.chosen(name, number)
-            if chosen and wild(chosen[1].pattern):
-                outs = _without_prefix(plan, chosen[0].name, chosen[1])
-                abroad = [each for each in outs if _is_abroad(each, number, chosen[0].name, chosen[1].pattern)]
-                _report(INTERNATIONAL, name, abroad, findings, least, (HIGH, LOW))
+                outs = _without_prefix(plan, context.name, extension)
+                cheap = [each for each in outs if each.limited and not dear.any]
+                detail = "international and premium numbers cannot be called, and calls are limited"
+                _report(PIN, name, cheap, findings, least, (LOW, LOW), detail)
+                _report(PIN, name, [each for each in outs if each not in cheap], findings, least, (MEDIUM, LOW))
+
+
+@dataclass(frozen=True)
+class _Dear:
+    """The calls from a context to numbers that cost much, and whether nothing guards one of them or one to a premium number."""
+
+    international: list[Out]
+    risky: list[Out]
+    any: bool
+
+
+def _dear(plan: Dialplan, name: str, least: int) -> _Dear:
+    international = [
+        out
+        for number in _ABROAD
+        for context, pattern, outs in _reached(plan, name, number)
+        for out in outs
+        if _is_abroad(out, number, context, pattern)
+    ]
+    told = {each.place for each in international}
+    risky = []
+    for abroad, home in _RISKY:
+        for number in (*abroad, *home):
+            for context, pattern, outs in _reached(plan, name, number):
+                for out in outs:
+                    arrives = (
+                        _is_american(out, number, pattern)
+                        if number in home
+                        else _is_abroad(out, number, context, pattern)
+                    )
+                    if arrives and out.place not in told:
+                        risky.append(out)
+    some = bool(_open([*international, *risky], least)) or _premium(plan, name, least)
+    return _Dear(list(dict.fromkeys(international)), list(dict.fromkeys(risky)), some)
+
+
+def _reached(plan: Dialplan, name: str, number: str) -> list[tuple[str, str, list[Out]]]:
+    """The context and pattern that a number gets, and the calls to a trunk that they lead to; nothing when there are none."""
+    chosen = plan.chosen(name, number)
+    if not chosen or not wild(chosen[1].pattern):
+        return []
+    return [(chosen[0].name, chosen[1].pattern, _without_prefix(plan, chosen[0].name, chosen[1]))]
+
+
+def _premium(plan: Dialplan, name: str, least: int) -> bool:
+    """Whether premium numbers can be called from a context, in whichever country it is of those whose patterns look like it."""
+    american = any(_AMERICAN.match(each.pattern) for dummy, each in plan.patterns(name) if wild(each.pattern))
+    return all(
+        any(
+            _open((out for out in outs if _is_home(out, front + number, number)), least)
+            for number in numbers
+            for front in ("", "9", "0")
+            for dummy, dummy2, outs in _reached(plan, name, front + number)
+        )
+        for code, numbers in _PREMIUM.items()
+        if american == (code == "us")
+    )
+
+
+def _through(plan: Dialplan, outside: dict[str, Place], findings: Findings, least: int) -> None:
+    """Calls from a trunk that leave through one."""
+    for name in outside:
+        for out, sure in _open(plan.outs(name), least):
+            if out.chosen:
+                findings.add(THROUGH, name, out.place, severity=HIGH if sure else MEDIUM, detail=_doubt(sure)[2:])
+
+
+def _arrived(out: Out, number: str) -> str:
+    """What reaches the trunk when a number is dialled; "" if that cannot be told."""
+    cuts = re.sub(r"\$\{FILTER\([^,{}]*,(\$\{EXTEN[^{}]*\})\)\}", r"\1", out.number)
+    dialled = re.sub(r"\$\{EXTEN(?::(\d{1,2}))?\}", lambda cut: number[int(cut[1] or 0) :], cuts)
+    return "" if "${" in dialled else dialled
+
+
+def _is_home(out: Out, dialled: str, number: str) -> bool:
+    """Whether a national number arrives as such, with or without the digit for a line. What cannot be told is taken for it."""
+    arrived = _arrived(out, dialled) or number
+    return number in (arrived, arrived[1:])
+
+
+def _is_american(out: Out, number: str, pattern: str) -> bool:
+    """Whether a number of the Caribbean arrives as one: the plan has to be that of North America."""
+    plain = _AMERICAN.match(pattern) or re.match(r"\+?1\$\{", out.number)
+    return bool(plain) and (_arrived(out, number) or number).endswith(number[-10:])
 
 
 def _is_abroad(out: Out, number: str, context: str, pattern: str) -> bool:
     """Whether what reaches the trunk begins as an international number does."""
-    cuts = re.sub(r"\$\{FILTER\([^,{}]*,(\$\{EXTEN[^{}]*\})\)\}", r"\1", out.number)
-    dialled = re.sub(r"\$\{EXTEN(?::(\d{1,2}))?\}", lambda cut: number[int(cut[1] or 0) :], cuts)
+    dialled = _arrived(out, number)
     # where a jump led elsewhere, it may have cut the number already
-    told = [dialled] if out.context == context else [dialled, dialled[1:]]
-    if "${" in dialled:
-        told = [number, number[1:]]
+    told = [dialled] if dialled and out.context == context else [dialled or number, (dialled or number)[1:]]
     # with 0 before every national number, 011 is a town and 00 is what goes abroad
     american = not pattern.startswith("_0") or pattern.startswith("_011")
     return any(each.startswith(("00", "+")) or (american and each.startswith("011")) for each in told)
 
 
 def _report(
-    found: Kind, name: str, outs: Iterable[Out], findings: Findings, least: int, severities: tuple[str, str]
+    found: Kind,
+    name: str,
+    outs: Iterable[Out],
+    findings: Findings,
+    least: int,
+    severities: tuple[str, str],
+    detail: str = "",
 ) -> None:
     for out, sure in _open(outs, least):
-        findings.add(found, name, out.place, severity=severities[0 if sure else 1], detail=_doubt(sure)[2:])
+        findings.add(found, name, out.place, severity=severities[0 if sure else 1], detail=detail or _doubt(sure)[2:])
 
 
 def _without_prefix(plan: Dialplan, context: str, extension: Extension) -> list[Out]:
@@ -277,24 +407,32 @@ def _everywhere(plan: Dialplan, trunk_contexts: set[str], findings: Findings) ->
                     findings.add(SHELL, context.name, step.place)
                 if step.app == "disa" and fold(split(args)[0]) in ("", "no-password"):
                     findings.add(DISA, context.name, step.place)
+                if any(
+                    has_password(technology, rest) for each in _inside(step) for technology, rest, dummy in calls(each)
+                ):
+                    findings.add(PASSWORD, context.name, step.place)
                 if step.app == "dial":
-                    _dial(plan, context.name, args, step.place, loose, context.name in from_trunk, findings)
+                    _dial(plan, context.name, step, loose, context.name in from_trunk, findings)
 
 
-def _dial(
-    plan: Dialplan, name: str, args: str, place: Place, loose: bool, from_trunk: bool, findings: Findings
-) -> None:
-    parts = split(args)
+def _inside(step: Step) -> list[Step]:
+    """A step, or those that it runs on a condition."""
+    if step.app not in ("execif", "tryexec", "exec"):
+        return [step]
+    return [replace(step, app=app, args=args) for app, args in inner(step.app, step.args)]
+
+
+def _dial(plan: Dialplan, name: str, step: Step, loose: bool, from_trunk: bool, findings: Findings) -> None:
+    parts = split(step.args)
     flags = _flags(parts[2] if len(parts) > 2 else "")
     leaves, sure = False, False
-    for device in split(parts[0], "&"):
-        technology, dummy, rest = device.partition("/")
-        number, certain = plan.leads(fold(technology), rest)
-        leaves, sure = leaves or bool(number), sure or certain
+    for technology, rest, certain in calls(step):
+        number, known = plan.leads(technology, rest)
+        leaves, sure = leaves or bool(number), sure or (known and certain)
     if loose and "${EXTEN" in parts[0] and "FILTER(" not in parts[0]:
-        findings.add(INJECTION, name, place)
+        findings.add(INJECTION, name, step.place)
     if (leaves and "t" in flags) or (from_trunk and not leaves and "T" in flags):
-        findings.add(TRANSFER, name, place, severity=MEDIUM if sure or not leaves else LOW)
+        findings.add(TRANSFER, name, step.place, severity=MEDIUM if sure or not leaves else LOW)
 
 
 def _flags(options: str) -> str:

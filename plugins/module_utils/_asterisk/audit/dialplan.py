@@ -12,10 +12,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from ..tree import Place, Tree, fold
+from . import objects
 
-__all__ = ["ANY", "Context", "Dialplan", "Extension", "Out", "Step", "matches", "read", "specificity", "split", "wild"]
+__all__ = [
+    "ANY",
+    "Context",
+    "Dialplan",
+    "Extension",
+    "Out",
+    "Step",
+    "calls",
+    "has_password",
+    "inner",
+    "matches",
+    "read",
+    "specificity",
+    "split",
+    "wild",
+]
 
 OURS = "sipguard-"  # contexts of this collection's own guard, which asks and limits
 ANY = ""  # the extension of a node that stands for every extension of a context
@@ -24,7 +41,7 @@ NO, MAYBE, YES = 0, 1, 2
 
 _APPLICATION = re.compile(r"\s*([\w-]+)\s*(?:\((.*)\)\s*$|\((.*)$|,(.*)$|$)", re.DOTALL)
 _PRIORITY = re.compile(r"\s*([\w+]+)\s*(?:\(([^)]*)\))?")
-_GUARDS = {"authenticate", "vmauthenticate", "read"}
+_GUARDS = {"authenticate", "vmauthenticate"}
 _UNKNOWN = {
     "agi",
     "eagi",
@@ -56,6 +73,11 @@ _PSTN = {
     "woomera",
 }
 _SIP_LIKE = {"sip", "pjsip", "iax2", "iax"}
+# what the caller may have chosen: the extension, variables, the arguments of a subroutine
+_EXTEN, _VARIABLES, _ARGUMENTS = 1, 2, 4
+_LOOKUPS = re.compile(r"\$\{(?:DB|ODBC_\w+|REALTIME\w*|HASH|AST_CONFIG|LDAP\w*|CURL)\(", re.IGNORECASE)
+_NAMED = re.compile(r"\$\{(?:GLOBAL\()?_{0,2}(\w+)(?![\w(])")
+_DEVICE = re.compile(rf"(?<![\w/@.-])(local|{'|'.join(sorted(_PSTN | _SIP_LIKE))})/", re.IGNORECASE)
 _MAX_GLOBALS = 8
 _MAX_DEPTH = 50
 
@@ -95,6 +117,7 @@ class Context:
 @dataclass(frozen=True)
 class Out:
     """A call that leaves through a trunk. ``guard``: NO, MAYBE or YES, whether something asks first. ``sure``: whether it is a trunk.
+    ``chosen``: whether the caller chooses the number, as far as that can be seen.
 
     ``number`` and ``options`` are Dial's own arguments; they are never shown.
     """
@@ -106,6 +129,7 @@ class Out:
     sure: bool
     guard: int
     limited: bool
+    chosen: bool
 
 
 def split(text: str, sign: str = ",") -> list[str]:
@@ -225,6 +249,7 @@ def _set(text: str) -> str:
     return "".join(sorted(chars)) or "\0"
 
 
+@lru_cache(maxsize=65536)
 def wild(pattern: str) -> bool:
     """Whether the caller decides how long the number is, or at least six digits of it."""
     if not pattern.startswith("_"):
@@ -256,17 +281,18 @@ def specificity(pattern: str) -> tuple[int, ...]:
     return (1, *(1000 if each == "." else 2000 if each == "!" else len(each) for each in _elements(pattern)), 0)
 
 
-Node = tuple[str, str, int, bool]
+Node = tuple[str, str, int, bool, int]
 
 
 @dataclass
 class Dialplan:
-    """``trunks`` and ``phones`` are names of endpoints and peers, set by whoever knows them."""
+    """``trunks`` and ``phones`` are names of endpoints and peers, ``addresses`` the hosts of trunks, set by whoever knows them."""
 
     contexts: dict[str, Context] = field(default_factory=dict)
     globals: dict[str, str] = field(default_factory=dict)
     trunks: frozenset[str] = frozenset()
     phones: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
     _outs: dict[Node, tuple[Out, ...]] = field(default_factory=dict, repr=False)
     _begun: set[Node] = field(default_factory=set, repr=False)
     _local: dict[Node, tuple[list[Out], list[Node]]] = field(default_factory=dict, repr=False)
@@ -321,7 +347,7 @@ class Dialplan:
 
     def outs(self, context: str, pattern: str = ANY) -> tuple[Out, ...]:
         """Every call to a trunk that an extension, or any extension of the context and its includes, can lead to."""
-        return self._reach((context, pattern, NO, False))
+        return self._reach((context, pattern, NO, False, _by_pattern(pattern) if pattern else _EXTEN))
 
     def _reach(self, start: Node, depth: int = 0) -> tuple[Out, ...]:
         if start in self._outs:
@@ -352,39 +378,51 @@ class Dialplan:
         """What a node does itself, and where it goes."""
         if node in self._local:
             return self._local[node]
-        name, pattern, guard, limited = node
+        name, pattern, guard, limited, choice = node
         outs: list[Out] = []
         nodes: list[Node] = []
         if name.startswith(OURS):
             guard, limited = YES, True
         context = self.contexts.get(name)
         if pattern == ANY:
-            nodes = [(each.name, _OWN, guard, limited) for each in self.closure(name)]
+            nodes = [(each.name, _OWN, guard, limited, choice) for each in self.closure(name)]
         elif pattern == _OWN:
-            nodes = [(name, each, guard, limited) for each in context.extensions] if context else []
+            nodes = [
+                (name, each, guard, limited, _by_pattern(each) if choice else 0)
+                for each in (context.extensions if context else ())
+            ]
         else:
             extension = context.extensions.get(pattern) if context else None
             if extension is not None:
-                self._walk(name, extension, guard, limited, outs, nodes)
+                self._walk(name, extension, (guard, limited, choice), outs, nodes)
         self._local[node] = outs, nodes
         return outs, nodes
 
     def _walk(
-        self, name: str, extension: Extension, guard: int, limited: bool, outs: list[Out], nodes: list[Node]
+        self, name: str, extension: Extension, state: tuple[int, bool, int], outs: list[Out], nodes: list[Node]
     ) -> None:
+        guard, limited, choice = state
+        variables: dict[str, bool] = {}
         for index, step in enumerate(extension.steps):
             app, args = step.app, step.args
             parts = split(args)
+            last = not any(each.label for each in extension.steps[index + 1 :])
             if app in ("execif", "tryexec", "exec"):
-                for inner in self._inner(app, args):
-                    self._dial(name, replace(step, app=inner[0], args=inner[1]), guard, limited, outs, nodes)
+                for each, given in inner(app, args):
+                    inside = replace(step, app=each, args=given)
+                    self._dial(name, extension.pattern, inside, (guard, limited, choice), variables, outs, nodes)
+            if app in ("set", "mset"):
+                _note(args, choice, variables)
             if app in _GUARDS:
                 guard = YES
-            elif app == "disa":
-                if fold(parts[0]) != "no-password" and parts[0]:
-                    nodes.append((_part(parts, 1) or "disa", ANY, YES, limited))
+            elif app == "read":
+                if _is_number(parts[0], extension.steps[index + 1 :]):
+                    variables[parts[0]] = True
                 else:
-                    nodes.append((_part(parts, 1) or "disa", ANY, guard, limited))
+                    guard = YES
+            elif app == "disa":
+                asked = fold(parts[0]) != "no-password" and parts[0]
+                nodes.append((_part(parts, 1) or "disa", ANY, YES if asked else guard, limited, _EXTEN))
             elif _sets_limit(app, args):
                 limited = True
             elif app in ("goto", "gotoif", "gotoiftime", "gosub", "gosubif", "macro", "macroif"):
@@ -392,29 +430,27 @@ class Dialplan:
                 own = any(context.startswith(OURS) for context, dummy in targets)
                 if own:
                     guard, limited = YES, True
+                after = _VARIABLES if choice & _VARIABLES or any(variables.values()) else 0
+                given = args.partition("(")[2] if app.startswith("gosub") else ",".join(parts[1:])
+                if app in ("gosub", "gosubif", "macro", "macroif") and _chosen(given, choice, variables):
+                    after |= _ARGUMENTS
                 for context, pattern in targets:
-                    nodes += self._into(context, pattern, guard, limited)
+                    free = choice & _EXTEN if pattern == extension.pattern else _chosen(pattern, choice, variables)
+                    nodes += self._into(context, pattern, (guard, limited, after | (_EXTEN if free else 0)))
                 if app in ("gotoif", "gosubif", "macroif"):
                     guard = max(guard, MAYBE)
                 elif app in ("gosub", "macro") and not own:
                     guard = max(guard, self._asks(targets))
-                if app == "goto" and not any(each.label for each in extension.steps[index + 1 :]):
+                if app == "goto" and last:
                     return
             elif app in ("waitexten", "background", "backgrounddetect"):
-                nodes.append((name, ANY, guard, limited))
+                nodes.append((name, ANY, guard, limited, _EXTEN))
             elif app in _UNKNOWN:
                 guard = max(guard, MAYBE)
             else:
-                self._dial(name, step, guard, limited, outs, nodes)
-            if app in ("hangup", "congestion", "busy") and not any(each.label for each in extension.steps[index + 1 :]):
+                self._dial(name, extension.pattern, step, (guard, limited, choice), variables, outs, nodes)
+            if app in ("hangup", "congestion", "busy") and last:
                 return
-
-    def _inner(self, app: str, args: str) -> list[tuple[str, str]]:
-        """The applications that ExecIf and TryExec run."""
-        if app != "execif":
-            return [application(args)]
-        dummy, sign, rest = args.partition("?")
-        return [application(part) for part in split(rest, ":")] if sign else []
 
     def _targets(self, app: str, args: str, name: str, pattern: str) -> Iterator[tuple[str, str]]:
         """Where a jump goes: context and extension; ANY for an extension that only a call decides."""
@@ -435,19 +471,23 @@ class Dialplan:
                 continue  # a priority of the same extension
             if "${" in context:
                 continue
-            yield context, pattern if extension in ("${EXTEN}", "") and context == name else extension
+            yield (
+                context,
+                (pattern if extension in ("${EXTEN}", "") and context == name else _literal(extension, pattern)),
+            )
 
-    def _into(self, context: str, extension: str, guard: int, limited: bool) -> Iterator[Node]:
+    def _into(self, context: str, extension: str, state: tuple[int, bool, int]) -> Iterator[Node]:
+        guard, limited, choice = state
         if "${" in extension:
-            yield context, ANY, guard, limited
+            yield context, ANY, guard, limited, choice & _EXTEN
             return
         for each in self.closure(context):
             if extension in each.extensions:
-                yield each.name, extension, guard, limited
+                yield each.name, extension, guard, limited, choice
                 return
         found = self.chosen(context, extension)
         if found:
-            yield found[0].name, found[1].pattern, guard, limited
+            yield found[0].name, found[1].pattern, guard, limited, choice
 
     def _asks(self, targets: Iterable[tuple[str, str]]) -> int:
         """Whether a subroutine asks for a secret; MAYBE when it is not known."""
@@ -464,22 +504,33 @@ class Dialplan:
                 known = max(known, MAYBE)
         return known if some else MAYBE
 
-    def _dial(self, name: str, step: Step, guard: int, limited: bool, outs: list[Out], nodes: list[Node]) -> None:
-        if step.app not in ("dial", "retrydial", "originate", "page"):
-            return
+    def _dial(
+        self,
+        name: str,
+        pattern: str,
+        step: Step,
+        state: tuple[int, bool, int],
+        variables: dict[str, bool],
+        outs: list[Out],
+        nodes: list[Node],
+    ) -> None:
+        guard, limited, choice = state
         parts = split(step.args)
-        first = 3 if step.app == "retrydial" else 0
-        options = _part(parts, first + 2) if step.app != "page" else _part(parts, 1)
-        for device in split(_part(parts, first), "&"):
-            technology, dummy, rest = device.partition("/")
-            if fold(technology) == "local":
+        if step.app == "retrydial":
+            parts = parts[3:]
+        options = _part(parts, 2) if step.app != "page" else _part(parts, 1)
+        for technology, rest, certain in calls(step):
+            if technology == "local":
                 extension, dummy, context = rest.partition("@")
                 context = context.partition("/")[0]
-                nodes += self._into(context or "default", extension, guard, limited)
+                free = _EXTEN if _chosen(extension, choice, variables) else 0
+                nodes += self._into(context or "default", _literal(extension, pattern), (guard, limited, free))
                 continue
-            number, sure = self.leads(fold(technology), rest)
+            number, sure = self.leads(technology, rest)
             if number:
-                outs.append(Out(step.place, name, number, options, sure, guard, limited or bool(_limits(options))))
+                chosen = _chosen(number, choice, variables)
+                over = limited or bool(_limits(options))
+                outs.append(Out(step.place, name, number, options, sure and certain, guard, over, chosen))
 
     def leads(self, technology: str, rest: str) -> tuple[str, bool]:
         """The part of a device that the caller chooses, if the device is a trunk or may be one; and whether it surely is."""
@@ -488,17 +539,154 @@ class Dialplan:
             return (number, True) if "${" in number else ("", False)
         if technology not in _SIP_LIKE:
             return "", False
+        account, at, host = _outside(rest).partition("@")
+        host = host.partition("/")[0]
         if technology in ("iax2", "iax"):
             peer, dummy, number = rest.partition("/")
             peer = peer.rpartition("@")[2]
-        elif "@" in rest and "/" not in rest.partition("@")[0]:
+            if at and ":" in account and "${" in number:
+                return number, True  # an account at the provider
+        elif at and "/" not in account:
             number, dummy, peer = rest.partition("@")
+            if ":" in account:  # an account at the provider; the number is the user, or stands behind it
+                behind = peer.partition("/")[2]
+                number = behind if "${" in behind else number.partition(":")[0]
+                return (number, True) if "${" in number else ("", False)
         else:
             peer, dummy, number = rest.partition("/")
-            number = number.partition("@")[0] if technology == "pjsip" else number
+            if technology == "pjsip":
+                uri = re.sub(r"^sips?:", "", number.strip(), flags=re.IGNORECASE)
+                number, at, host = uri.partition("@")
+                if at and "${" in number:
+                    # whatever endpoint it is, the address says where the call goes
+                    host = _bare(host)
+                    return number, peer in self.trunks or host in self.addresses or (
+                        peer in self.phones and not _near(host)
+                    )
         if "${" not in number or peer in self.phones:
             return "", False  # a fixed number, or a phone
-        return number, peer in self.trunks
+        return number, peer in self.trunks or _bare(peer) in self.addresses
+
+
+def inner(app: str, args: str) -> list[tuple[str, str]]:
+    """The applications that ExecIf and TryExec run, with their arguments."""
+    if app != "execif":
+        return [application(args)]
+    dummy, sign, rest = args.partition("?")
+    return [application(part) for part in split(rest, ":")] if sign else []
+
+
+def calls(step: Step) -> Iterator[tuple[str, str, bool]]:
+    """What a step calls: technology in lower case, the rest of the device, and whether it is certain that it does."""
+    if step.app not in ("dial", "retrydial", "originate", "page"):
+        return
+    for device in split(_part(split(step.args), 3 if step.app == "retrydial" else 0), "&"):
+        if device.startswith("${"):
+            # a function that chooses: each device that is written in it
+            for found in _DEVICE.finditer(device):
+                yield fold(found[1]), _until(device[found.end() :]), False
+        else:
+            technology, dummy, rest = device.partition("/")
+            yield fold(technology), rest, True
+
+
+def has_password(technology: str, rest: str) -> bool:
+    """Whether a device has a password in it, written out: ``user:password@host``."""
+    text = re.sub(r"^.*?/\s*sips?:", "", rest, flags=re.IGNORECASE) if technology == "pjsip" else rest
+    return technology in _SIP_LIKE and re.match(r"[^/@:]*:[^/@]+@", _outside(text)) is not None
+
+
+def _outside(text: str) -> str:
+    """A text without the variables, functions and expressions in it."""
+    for dummy in range(_MAX_DEPTH):
+        less = re.sub(r"\$(?:\{[^{}]*\}|\[[^\[\]]*\])", "", text)
+        if less == text:
+            break
+        text = less
+    return text
+
+
+def _until(text: str) -> str:
+    """A device in the argument of a function, up to where it ends."""
+    depth = 0
+    for index, char in enumerate(text):
+        depth += (char in "({[") - (char in ")}]")
+        scheme = char == ":" and re.search(r"(?:^|/)sips?$", text[:index], re.IGNORECASE)
+        if depth < 0 or (not depth and char in ",:&" and not scheme):
+            return text[:index]
+    return text
+
+
+def _bare(host: str) -> str:
+    """A host as it is compared: without its port, parameters and what stands behind a slash."""
+    return fold(re.sub(r"[;?/].*|:\d+$", "", host))
+
+
+def _near(host: str) -> bool:
+    """Whether a host is an address of a private network."""
+    found = objects.network(host)
+    return found is not None and objects.private(found)
+
+
+def _by_pattern(pattern: str) -> int:
+    return _EXTEN | _VARIABLES | _ARGUMENTS if wild(pattern) else 0
+
+
+def _literal(extension: str, pattern: str) -> str:
+    """The extension of a jump, where ${EXTEN} is known."""
+    return extension if pattern.startswith("_") else extension.replace("${EXTEN}", pattern)
+
+
+def _chosen(text: str, choice: int, variables: dict[str, bool]) -> bool:
+    """Whether a text holds what the caller chose. What is looked up by it is somebody else's choice."""
+    for name in _NAMED.findall(_without_lookups(text)):
+        if name == "EXTEN":
+            free = bool(choice & _EXTEN)
+        elif re.fullmatch(r"ARG\d+", name):
+            free = bool(choice & _ARGUMENTS)
+        else:
+            free = variables.get(name, bool(choice & _VARIABLES))
+        if free:
+            return True
+    return False
+
+
+def _without_lookups(text: str) -> str:
+    """A text without the calls of functions that look something up."""
+    for dummy in range(16):
+        found = _LOOKUPS.search(text)
+        if not found:
+            break
+        depth = 0
+        end = len(text)
+        for index in range(found.start() + 1, len(text)):
+            depth += (text[index] == "{") - (text[index] == "}")
+            if not depth:
+                end = index + 1
+                break
+        text = text[: found.start()] + text[end:]
+    return text
+
+
+def _note(args: str, choice: int, variables: dict[str, bool]) -> None:
+    """Remember whether what Set assigns is the caller's choice."""
+    name, sign, value = args.partition("=")
+    if sign and re.fullmatch(r"\s*_{0,2}\w+\s*", name):
+        variables[name.strip().lstrip("_")] = _chosen(value, choice, variables)
+
+
+def _is_number(name: str, steps: Iterable[Step]) -> bool:
+    """Whether what Read puts into a variable is called or jumped to later: then it is a number and no PIN."""
+    names = {name}
+    for step in steps:
+        used = any(f"${{{each}" in step.args for each in names)
+        if used and step.app in ("dial", "retrydial", "originate", "page", "goto", "gosub", "macro"):
+            return True
+        if used and step.app == "execif" and any(f"${{{each}" in step.args.partition("?")[2] for each in names):
+            return True
+        if used and step.app in ("set", "mset"):
+            names.add(step.args.partition("=")[0].strip().lstrip("_"))
+    return False
 
 
 def _sets_limit(app: str, args: str) -> bool:

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from ..tree import Place, fold
 from . import objects
 from .context import Context, Section, tokens
+from .dialplan import YES
 from .finding import CRITICAL, HIGH, LOW, MEDIUM, Findings, kind
+from .landings import landings
 
 __all__ = ["check", "contexts"]
 
@@ -42,6 +44,14 @@ INSECURE = kind(
     "A peer without a fixed address is not asked for its secret",
     "insecure=invite takes every INVITE that names the peer; only a fixed host tells then who is allowed to.",
     "Remove insecure, or give the peer type=peer and a fixed host.",
+)
+INSECURE_ALL = kind(
+    "insecure-for-all",
+    HIGH,
+    "Peers are not asked for their secret, because [general] says so",
+    "insecure=invite in [general] holds for every peer without a line of its own: a From header with the peer's name, from any address, "
+    "is enough to call as it.",
+    "Remove insecure from [general]; write it in the peers of providers alone, with type=peer and a fixed host.",
 )
 NO_SECRET = kind(
     "peer-without-secret",
@@ -124,7 +134,7 @@ def contexts(context: Context) -> Iterator[tuple[str, str, Place]]:
         elif general.true("autocreatepeer"):
             yield landing, "peers that create themselves", general.where("context")
         for peer in objects.sip_peers(context):
-            if _blank(peer) or _insecure(peer):
+            if _blank(peer) or _insecure(peer) or _inherits(general, peer):
                 yield peer.value("context", default=landing), "a peer without a secret", peer.where("context")
     if context.pjsip:
         made = objects.pjsip(context)
@@ -155,8 +165,35 @@ def _insecure(peer: Section) -> bool:
     return "invite" in words and objects.sip_is_open(peer) and not objects.restricted(peer)
 
 
+def _inherits(general: Section, peer: Section) -> bool:
+    """Whether [general] says that a peer is not asked for its secret. Any line of its own counts instead, insecure=no too.
+
+    chan_sip takes no blanks away between the words, and knows very and yes no longer.
+    """
+    return (
+        "invite" in fold(general.value("insecure")).split(",")
+        and not peer.last("insecure")
+        and objects.sip_is_open(peer)
+        and not objects.restricted(peer)
+    )
+
+
+def _insecure_all(context: Context, general: Section, findings: Findings) -> None:
+    peers = [peer for peer in objects.sip_peers(context) if _inherits(general, peer)]
+    default = general.value("context", default="default")
+    plan = landings(context).plan
+    worst = any(
+        fold(peer.value("host")) == "dynamic"
+        or any(each.guard != YES for each in plan.outs(peer.value("context", default=default)))
+        for peer in peers
+    )
+    for peer in peers:
+        findings.add(INSECURE_ALL, peer.name, general.where("insecure"), severity=CRITICAL if worst else HIGH)
+
+
 def _chan_sip(context: Context, findings: Findings) -> None:
     general = context.first("sip.conf")
+    _insecure_all(context, general, findings)
     if general.true("allowguest", True):
         findings.add(GUESTS, "chan_sip", general.where("allowguest"))
     if not general.true("alwaysauthreject", True):

@@ -82,6 +82,14 @@ DUPLICATE = kind(
     "Asterisk then loads no object of that type at all after a restart, and keeps the old ones on a reload.",
     "Remove one, or move its lines into the other.",
 )
+MISSING = kind(
+    "missing-object",
+    MEDIUM,
+    "An endpoint names an auth or an AOR that does not exist",
+    "Without the auth nobody is let in as the endpoint, without the AOR it cannot register or be called; Asterisk says so only when it is "
+    "too late.",
+    "Correct the name in auth= or aors=, or write the object.",
+)
 ORDER = kind(
     "acl-order",
     MEDIUM,
@@ -258,6 +266,7 @@ def _pjsip(context: Context, findings: Findings) -> None:
     made = objects.pjsip(context)
     for section in made.unknown:
         findings.add(TYPE, section.name, section.where("type"))
+    _missing(context, made, findings)
     for type_name, sections in made.objects.items():
         seen: set[str] = set()
         names = known("pjsip", type_name, context.version) if context.version else frozenset()
@@ -276,3 +285,20 @@ def _pjsip(context: Context, findings: Findings) -> None:
             if type_name in ("endpoint", "acl"):
                 _order(section, ("deny", "permit"), findings)
                 _order(section, ("contact_deny", "contact_permit"), findings)
+
+
+def _missing(context: Context, made: objects.Pjsip, findings: Findings) -> None:
+    elsewhere = {
+        fold(name)
+        for section in context.sections("sorcery.conf")
+        for name, variables in section.options.items()
+        if any(fold(each.value.partition(",")[0].strip()) != "config" for each in variables)
+    }
+    for option_name, kind_name in (("auth", "auth"), ("aors", "aor")):
+        if any(name == kind_name or name.startswith(kind_name + "/") for name in elsewhere):
+            continue  # in a database, maybe
+        there = {each.name for each in made.of(kind_name)}
+        for endpoint in made.of("endpoint"):
+            found = endpoint.last(option_name)
+            if found and any(name.strip() and name.strip() not in there for name in found.value.split(",")):
+                findings.add(MISSING, f"{endpoint.name}, {option_name}", found.place)

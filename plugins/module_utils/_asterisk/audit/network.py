@@ -19,6 +19,13 @@ CLASH = kind(
     "Whichever starts second gets none, and its phones are dead after the next restart.",
     "Give one of them another port, or do not load it.",
 )
+TRANSPORTS = kind(
+    "transport-port-clash",
+    MEDIUM,
+    "Two PJSIP transports want the same address and port",
+    "The second one does not start, and what names it cannot call.",
+    "Give one of them another port or address, or remove it.",
+)
 CHAN_SIP = kind(
     "chan-sip-in-use",
     MEDIUM,
@@ -131,17 +138,31 @@ def _pjsip(context: Context, findings: Findings) -> list[tuple[str, int, Place]]
         if not endpoint.last("contact_deny", "contact_acl"):
             findings.add(NO_ACL, endpoint.name, endpoint.place)
     ports = []
+    taken: dict[tuple[str, str, int], Section] = {}
     for each in made.of("transport"):
         protocol = fold(each.value("protocol", default="udp"))
         if protocol in ("udp", "tcp", "tls") and each.value("bind"):
+            port = port_of(each.value("bind"), 5061 if protocol == "tls" else 5060)
+            key = "udp" if protocol == "udp" else "tcp", _address(each.value("bind")), port
+            other = taken.setdefault(key, each)
+            if other is not each and other.name != each.name:
+                findings.add(TRANSPORTS, f"{each.name}, {protocol}", each.where("bind"))
             ports.append(
                 (
                     f"{each.name}, {protocol}",
-                    port_of(each.value("bind"), 5061 if protocol == "tls" else 5060),
+                    port,
                     each.where("bind"),
                 )
             )
     return ports
+
+
+def _address(bind: str) -> str:
+    """The address of a bind, without its port."""
+    bind = fold(bind)
+    if bind.startswith("["):
+        return bind[1:].partition("]")[0]
+    return bind.partition(":")[0] if bind.count(":") == 1 else bind
 
 
 def _number(section: Section, option: str, default: int) -> int:

@@ -91,12 +91,68 @@ _NAMES = _words(
     info
     """
 )
+# words that people begin a secret with, in German and English
+_BASES = _words(
+    """
+    passwort password kennwort passwd pass secret geheim geheimnis schluessel schlüssel key zugang anmeldung benutzer
+    nutzer gast telefon telephone phone handy mobil mobile anlage telefonanlage vermittlung zentrale durchwahl nebenstelle
+    extension buero büro office firma company empfang reception werkstatt lager verkauf sales support service technik
+    chef boss buchhaltung sekretariat praxis kanzlei hotel schule school server netzwerk network internet computer rechner
+    router system start neu test demo hallo hello willkommen welcome danke bitte schatz liebe love baby sonne sunshine
+    stern mond blume flower engel angel teufel hund katze pferd tiger loewe drache dragon adler eagle monkey
+    fussball fußball football soccer bayern borussia schalke ferrari porsche mercedes batman superman pokemon
+    sommer summer winter fruehling frühling spring herbst autumn fall januar january februar february maerz märz march
+    april mai may juni june juli july august september oktober october november dezember december
+    montag monday dienstag tuesday mittwoch wednesday donnerstag thursday freitag friday samstag saturday sonntag sunday
+    deutschland germany oesterreich österreich austria schweiz berlin hamburg muenchen münchen koeln köln frankfurt
+    stuttgart wien vienna zuerich zürich london michael thomas andreas stefan peter martin daniel sandra anna maria
+    admin root user guest login access master change changeme letmein asterisk freepbx trixbox pbx sip voip trunk
+    cisco polycom grandstream yealink snom digium sangoma mitel avaya fanvil qwertz qwerty
+    """
+)
+_LONGEST = max(map(len, _BASES))
+_LEET = str.maketrans("@4031$5789!", "aaoeisstbgi")
+_LEET_L = str.maketrans("@4031$5789!", "aaoelsstbgl")
+# rows, columns and zigzags of the keyboard, in German and English
+_KEYBOARD = (
+    "qwertyuiop",
+    "qwertzuiopü",
+    "asdfghjklöä",
+    "zxcvbnm",
+    "yxcvbnm",
+    "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik9ol0p",
+    "1qay2wsx3edc4rfv5tgb6zhn7ujm8ik9ol0p",
+    "qazwsxedcrfvtgbyhnujmikolp",
+    "qaywsxedcrfvtgbzhnujmikolp",
+    "1q2w3e4r5t6y7u8i9o0p",
+    "1q2w3e4r5t6z7u8i9o0p",
+    "q1w2e3r4t5y6u7i8o9p0",
+    "q1w2e3r4t5z6u7i8o9p0",
+    "!@#$%^&*()",
+    '!"§$%&/()=',
+)
+# as many guesses as six characters that nobody can guess
+_ENOUGH = 6.0
 _SEQUENCES = (
     "01234567890123456789",
     "98765432109876543210",
     "abcdefghijklmnopqrstuvwxyz",
     "qwertyuiopasdfghjklzxcvbnm",
 )
+
+
+def _runs() -> dict[str, float]:
+    """Every part of a sequence (three characters) or of a row of keys (four), forwards and backwards, and what it is worth."""
+    made: dict[str, float] = {}
+    for rows, least, worth in ((_KEYBOARD, 4, 1.5), (_SEQUENCES, 3, 1.0)):
+        for row in (*rows, *(each[::-1] for each in rows)):
+            for begin in range(len(row)):
+                for end in range(begin + least, len(row) + 1):
+                    made[row[begin:end]] = worth
+    return made
+
+
+_RUNS = _runs()
 
 
 @dataclass(frozen=True)
@@ -148,12 +204,42 @@ def causes(secret: Secret, context: Context) -> Iterator[str]:
         yield f"it has fewer than {context.min_secret_length} characters"
     elif len(set(value)) < 5 or (_classes(value) < 2 and (value.isdigit() or len(value) < 20)):
         yield "it has too few kinds of characters"
+    elif _effort(low) < _ENOUGH:
+        yield "it is made of common words, years, repetitions or rows of the keyboard"
 
 
 def _holds(value: str, name: str, least: int) -> bool:
     """Whether a name is what a secret is made of; a long random one may hold three digits by chance."""
     low, name = value.lower(), name.lower()
     return low == name or (len(name) > 2 and name in low and len(low) - len(name) < least)
+
+
+def _effort(low: str) -> float:
+    """How many characters that nobody can guess a secret is worth, at the least.
+
+    A word, a row of keys and a year are worth about one, what has been there before less.
+    """
+    low = low[:128]
+    readings = (low, low.translate(_LEET), low.translate(_LEET_L))
+    best = [0.0] + [float(len(low))] * len(low)
+    for at in range(len(low)):
+        here = best[at]
+        single = 0.5 if not low[at].isalnum() or (at and low[at] == low[at - 1]) else 1.0
+        best[at + 1] = min(best[at + 1], here + single)
+        for length in range(3, min(len(low) - at, 36) + 1):
+            piece = low[at : at + length]
+            cost = None
+            if piece in low[:at]:
+                cost = 0.5
+            elif length <= _LONGEST and any(each[at : at + length] in _BASES for each in readings):
+                cost = 1.5
+            elif piece in _RUNS:
+                cost = _RUNS[piece]
+            elif length == 4 and re.fullmatch(r"(?:19|20)\d\d", piece):
+                cost = 1.0
+            if cost is not None:
+                best[at + length] = min(best[at + length], here + cost)
+    return best[-1]
 
 
 def _classes(value: str) -> int:

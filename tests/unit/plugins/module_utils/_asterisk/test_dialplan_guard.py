@@ -125,6 +125,8 @@ VERDICTS = [
     ({"blocked": ["030"]}, "+4930", "no-blocked"),
     ({"blocked": ["030"], "allowed": ["+49 30"]}, "+4930", "ordinary"),
     ({}, "+4910", "no-code"),
+    ({"blocked": ["2"]}, "2", "no-blocked"),
+    ({"country": "gb", "blocked": ["0118"]}, "+44118", "no-blocked"),
 ]
 
 
@@ -153,11 +155,51 @@ def test_emergency_numbers_come_before_everything(country: str) -> None:
         assert f"exten => 0{number},1,Set(TIMEOUT(absolute)=0)\n same => n,Dial(PJSIP/{number}@carrier)\n" in body
 
 
+def extensions(context: str, text: str) -> dict[str, str]:
+    """Extension -> what its first priority does."""
+    body = text.partition(f"\n[{context}]\n")[2].partition("\n[")[0]
+    return dict(re.findall(r"^exten => (.*?),1,(.*)$", body, re.MULTILINE))
+
+
+def test_emergency_numbers_are_extensions_of_the_phones_context() -> None:
+    options: dict[str, Any] = {"trunk": "PJSIP/{number}@carrier", "contexts": ["phones"], "access_digit": "0"}
+    wanted = {
+        f"{before}{digit}{number}{after}": f"Goto(sipguard-outbound,{number},1)"
+        for number in ("110", "112", "19222")
+        for digit in ("", "0")
+        for before, after in (("", ""), ("_", ""), ("_", r"\;!"))
+    }
+    assert extensions("phones", render(**options, emergency=["19222"])) == wanted
+    guard = guards.Guard("de", **options, emergency=["19222"])
+    text = guards.render(guard, FILE, SALT, {"phones": {"112", "0110"}, "others": {"110"}})
+    assert extensions("phones", text) == {key: wanted[key] for key in wanted.keys() - {"112", "_112", "0110", "_0110"}}
+
+
+def test_a_number_with_access_digit_that_is_a_number_itself() -> None:
+    text = render(
+        country="us", trunk="PJSIP/{number}@carrier", contexts=["phones"], access_digit="9", emergency=["11", "88"]
+    )
+    phones, outbound = extensions("phones", text), extensions("sipguard-outbound", text)
+    assert [phones[each] for each in ("911", "9911", "988", "11")] == [
+        f"Goto(sipguard-outbound,{number},1)" for number in ("911", "911", "988", "11")
+    ]
+    assert len(re.findall("^exten => 911,1,", text, re.MULTILINE)) == 2  # once in each context
+    assert "988" in outbound
+
+
+@pytest.mark.parametrize("country", COUNTRIES)
+def test_first_extensions_are_emergency_numbers_of_the_country(country: str) -> None:
+    guard = guards.Guard(country)
+    assert set(guard.first_extensions) == set(COUNTRIES[country].emergency)
+    assert not set(COUNTRIES[country].advice) & set(guard.first_extensions)
+    assert {*guard.first_extensions, *COUNTRIES[country].advice, *EMERGENCY} == set(guard.emergency_numbers)
+
+
 def test_every_list_has_a_source_and_is_well_formed() -> None:
     for country in COUNTRIES.values():
         assert country.source
         for prefix in (*country.premium, *country.codes):
-            assert re.fullmatch(r"\+?[0-9NX]+", prefix)
+            assert re.fullmatch(r"\+?[0-9NX]+\$?", prefix)
             assert not prefix.startswith("+") or prefix.startswith(f"+{country.code}")
     for prefixes, source in RISKY:
         assert source

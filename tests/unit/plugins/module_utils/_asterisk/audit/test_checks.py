@@ -6,18 +6,24 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
+import random
+import string
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit import host
+from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit import host, report
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit.context import Context
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit.finding import Findings
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit.run import kinds, run
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.audit.secrets import Secret, causes
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.dialplan_guard import Guard, render
+from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.dialplan_numbers import RISKY
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.tree import ConfigDirectory, Place
 from tests.unit.plugins.module_utils._asterisk.audit.configurations import (
     GOOD,
@@ -45,6 +51,15 @@ def pjsip(text: str) -> dict[str, str]:
 
 def general(text: str) -> dict[str, str]:
     return changed(SIP_KEPT, "sip.conf", "[general]\n", f"[general]\n{text}\n")
+
+
+def stranger(text: str, host: str = "dynamic", more: str = "") -> dict[str, str]:
+    """A line in [general], and a peer that need not be asked for its secret."""
+    return added(general(text), sip=f"[desk-c3]\ntype=friend\nhost={host}\nsecret={OTHER}\n{more}")
+
+
+def incoming(text: str) -> dict[str, str]:
+    return changed(KEPT, "extensions.conf", "[from-carrier]\n", f"[from-carrier]\n{text}\n")
 
 
 def peer(text: str) -> dict[str, str]:
@@ -75,6 +90,9 @@ HTTP = "[general]\nenabled=yes\nbindaddr=0.0.0.0\n"
 LOCAL_HTTP = "[general]\nenabled=yes\nbindaddr=127.0.0.1\n"
 ARI = f"[general]\nenabled=yes\n[app]\ntype=user\npassword={OTHER}x\n"
 OUT = "Dial(PJSIP/${FILTER(0-9,${EXTEN})}@carrier,60,L(3600000))"
+CARIBBEAN = "\n".join(
+    f"exten => _{prefix[1:]}XXXXXXX,1,Hangup" for prefixes, dummy in RISKY for prefix in prefixes if prefix[1] == "1"
+)
 LIMITED = " same => n,Dial(PJSIP/${EXTEN}@carrier,60,L(3600000))"
 
 # id, severity, subject, guilty files, innocent twin, options of the audit
@@ -118,6 +136,50 @@ CASES: list[tuple[str, str, str, dict[str, str], dict[str, str], dict[str, Any]]
         "desk-c3",
         peer(f"type=friend\nhost=dynamic\nsecret={OTHER}\ninsecure=port,invite"),
         peer("type=peer\nhost=198.51.100.9\ninsecure=port,invite"),
+        SIP,
+    ),
+    *[
+        (
+            "insecure-for-all",
+            "critical",
+            "desk-c3",
+            stranger(f"insecure={guilty}"),
+            stranger(f"insecure={innocent}"),
+            SIP,
+        )
+        for guilty, innocent in (
+            ("invite", "port"),
+            ("port,invite", "no"),
+            ("Invite", "very"),
+            ("invite,port", "port, invite"),
+        )
+    ],
+    (
+        "insecure-for-all",
+        "critical",
+        "desk-c3",
+        stranger("insecure=invite"),
+        stranger("insecure=invite", more="insecure=no\n"),
+        SIP,
+    ),
+    # a friend with a fixed address is found by its name too; worse if it gets out
+    (
+        "insecure-for-all",
+        "high",
+        "desk-c3",
+        stranger("insecure=invite", "192.0.2.9", "context=nowhere\n"),
+        stranger("insecure=invite", "192.0.2.9", "context=nowhere\ninsecure=port\n"),
+        SIP,
+    ),
+    (
+        "insecure-for-all",
+        "critical",
+        "desk-c3",
+        added(
+            stranger("insecure=invite", "192.0.2.9", "context=open\n"),
+            extensions="[open]\nexten => _0ZXXXXXXXX,1,Dial(SIP/${EXTEN}@198.51.100.5)\n",
+        ),
+        changed(stranger("insecure=invite", "192.0.2.9"), "sip.conf", "type=friend\nhost=192", "type=peer\nhost=192"),
         SIP,
     ),
     (
@@ -273,6 +335,15 @@ CASES: list[tuple[str, str, str, dict[str, str], dict[str, str], dict[str, Any]]
             "0123456789012",
             "q8Zr",
             "84629174650283",
+            "Sommer2024!!",
+            "Telefon2024!",
+            "P@ssw0rd2024!",
+            "Admin123456!",
+            "qwertz123456!",
+            "1qaz2wsx3edc4rfv",
+            "abcabcabcabcA1",
+            "sipsipsipsip1!",
+            "W1nter-2023-S0mmer",
         )
     ],
     (
@@ -608,6 +679,147 @@ CASES: list[tuple[str, str, str, dict[str, str], dict[str, str], dict[str, Any]]
         dialplan(f"exten => _X.,1,{OUT}\nexten => _+X.,1,Hangup\nexten => _011X.,1,Hangup"),
         NONE,
     ),
+    # the number stands in an address
+    *[
+        (
+            "international-unrestricted",
+            "high",
+            "phones",
+            dialplan(f"exten => _00Z.,1,Dial({guilty})"),
+            dialplan(innocent),
+            NONE,
+        )
+        for guilty, innocent in (
+            (
+                "PJSIP/carrier/sip:${EXTEN}@198.51.100.7",
+                "exten => _00Z.,1,Dial(PJSIP/carrier/sip:0301234567@198.51.100.7)",
+            ),
+            (
+                "PJSIP/carrier/SIPS:${EXTEN}@198.51.100.7",
+                "exten => _0Z.,1,Dial(PJSIP/carrier/sip:${EXTEN}@198.51.100.7)",
+            ),
+            ("PJSIP/desk-a7/sip:${EXTEN}@sip.example.org", "exten => _00Z.,1,Dial(PJSIP/desk-a7/sip:desk@192.0.2.8)"),
+            ("PJSIP/nobody/sip:${EXTEN}@198.51.100.5", "exten => _00Z.,1,Dial(PJSIP/desk-a7)"),
+            ("SIP/user:x@carrier.example/${EXTEN}", "exten => _00Z.,1,Dial(SIP/user:x@carrier.example/0301234567)"),
+            ("SIP/${EXTEN}@198.51.100.5:5060", "exten => _00Z.,1,Dial(SIP/0301234567@198.51.100.5:5060)"),
+        )
+    ],
+    (
+        "international-unrestricted",
+        "low",
+        "phones",
+        dialplan("exten => _00Z.,1,Dial(${IF($[1=1]?PJSIP/${EXTEN}@carrier:PJSIP/desk-a7)})"),
+        dialplan("exten => _00Z.,1,Dial(${IF($[1=1]?PJSIP/desk-b9:PJSIP/desk-a7)})"),
+        NONE,
+    ),
+    (
+        "international-unrestricted",
+        "low",
+        "phones",
+        dialplan("exten => _00Z.,1,Dial(PJSIP/desk-a7/sip:${EXTEN}@10.0.0.8)"),
+        dialplan("exten => _00Z.,1,Dial(PJSIP/desk-a7/sip:100@10.0.0.8)"),
+        NONE,
+    ),
+    *[
+        ("password-in-dialplan", "medium", "phones", dialplan(guilty), dialplan(innocent), NONE)
+        for guilty, innocent in (
+            (
+                "exten => 5,1,Dial(SIP/user:geheim99@carrier.example/${ARG1})",
+                "exten => 5,1,Dial(SIP/user@carrier.example)",
+            ),
+            (
+                "exten => 5,1,Dial(IAX2/u:geheim99@h/${EXTEN})",
+                "exten => 5,1,Dial(IAX2/u:${DB(trunk/secret)}@h/${EXTEN})",
+            ),
+            (
+                "exten => 5,1,ExecIf($[1]?Dial(SIP/u:geheim99@h/5))",
+                "exten => 5,1,Dial(PJSIP/carrier/sip:5@198.51.100.5:5060)",
+            ),
+            ("exten => 5,1,Dial(PJSIP/carrier/sip:u:geheim99@h)", "exten => 5,1,Dial(SIP/desk-a7:5060/u@h)"),
+        )
+    ],
+    # callers from outside
+    *[
+        ("trunk-reaches-trunk", severity, "from-carrier", incoming(guilty), incoming(innocent), NONE)
+        for severity, guilty, innocent in (
+            ("high", "include => loose\n[loose]\nexten => _0X.,1,Dial(PJSIP/${EXTEN}@carrier)", "include => phones"),
+            (
+                "high",
+                "exten => _X.,1,Goto(loose,${EXTEN},1)\n[loose]\nexten => _0X.,1,Dial(PJSIP/${EXTEN}@carrier)",
+                "exten => 301,1,Goto(loose,0301234567,1)\n[loose]\nexten => _0X.,1,Dial(PJSIP/${EXTEN}@carrier)",
+            ),
+            (
+                "high",
+                "exten => 301,1,Read(dest,dial,20)\n same => n,Dial(PJSIP/${dest}@carrier)",
+                "exten => 301,1,Read(pin,dial,20)\n same => n,GotoIf($[${pin} = 770341]?ok)\n same => n,Hangup\n"
+                " same => n(ok),Dial(PJSIP/${DB(mobile/301)}@carrier)",
+            ),
+            (
+                "high",
+                "exten => 301,1,Read(dest,dial,20)\n same => n,Set(num=${FILTER(0-9,${dest})})\n same => n,Dial(PJSIP/${num}@carrier)",
+                "exten => 301,1,Read(choice,menu,1)\n same => n,Goto(menu,${choice},1)\n[menu]\nexten => 1,1,Dial(PJSIP/desk-a7)",
+            ),
+            (
+                "high",
+                "exten => 301,1,Read(dest,dial,20)\n same => n,Goto(loose,${dest},1)\n"
+                "[loose]\nexten => _0X.,1,Dial(PJSIP/${EXTEN}@carrier)",
+                "exten => 301,1,Authenticate(770341)\n same => n,Read(dest,dial,20)\n same => n,Dial(PJSIP/${dest}@carrier)",
+            ),
+            (
+                "high",
+                "exten => _X.,1,Gosub(away,s,1(${EXTEN}))\n[away]\nexten => s,1,Dial(PJSIP/${ARG1}@carrier)",
+                "exten => _X.,1,Gosub(away,s,1(0301234567))\n[away]\nexten => s,1,Dial(PJSIP/${ARG1}@carrier)",
+            ),
+            (
+                "medium",
+                "exten => _X.,1,AGI(ask)\n same => n,Dial(PJSIP/${EXTEN}@carrier)",
+                "exten => _X.,1,Dial(PJSIP/${DB(forward/${EXTEN})}@carrier)",
+            ),
+            (
+                "high",
+                "exten => 301,1,DISA(no-password,loose)\n[loose]\nexten => _0X.,1,Dial(PJSIP/${EXTEN}@carrier)",
+                "exten => 301,1,DISA(88213,loose)\n[loose]\nexten => _0X.,1,Dial(PJSIP/${EXTEN}@carrier)",
+            ),
+            (
+                "high",
+                "exten => _X.,1,Dial(Local/${EXTEN}@a/n)\n[a]\nexten => _0X.,1,Dial(PJSIP/${EXTEN}@carrier)",
+                "exten => _X.,1,Dial(Local/0301234567@a/n)\n[a]\nexten => _0X.,1,Dial(PJSIP/${EXTEN}@carrier)",
+            ),
+            ("high", "exten => _X.,1,Dial(PJSIP/${EXTEN}@carrier)", "exten => _X.,1,Dial(PJSIP/0301234567@carrier)"),
+        )
+    ],
+    # North America's numbers reach the Caribbean
+    *[
+        ("risky-numbers-unrestricted", "medium", "phones", dialplan(guilty), dialplan(innocent), NONE)
+        for guilty, innocent in (
+            (f"exten => _1NXXNXXXXXX,1,{OUT}", f"exten => _1NXXNXXXXXX,1,{OUT}\n{CARIBBEAN}"),
+            (f"exten => _NXXNXXXXXX,1,{OUT}", f"exten => _0NXXXXXXXX,1,{OUT}"),
+            ("exten => _NXXNXXXXXX,1,Dial(PJSIP/+1${EXTEN}@carrier)", f"exten => _1212NXXXXXX,1,{OUT}"),
+            ("exten => _91NXXNXXXXXX,1,Dial(PJSIP/${EXTEN:1}@carrier)", f"exten => _0[2-9]X.,1,{OUT}"),
+            (
+                f"exten => _1NXXNXXXXXX,1,{OUT}\nexten => _9NXXNXXXXXX,1,{OUT}",
+                f"exten => _00X.,1,Hangup\nexten => _+X.,1,Hangup\nexten => _011X.,1,Hangup\nexten => _X.,1,{OUT}",
+            ),
+            (f"exten => _0053X.,1,{OUT}", f"exten => _0041X.,1,{OUT}"),
+        )
+    ],
+    (
+        "pstn-without-pin",
+        "low",
+        "phones",
+        dialplan(f"exten => _0[2-8]XXXXXXXXX,1,{OUT}"),
+        dialplan(f"exten => _0[2-8]XXXXXXXXX,1,Authenticate(770341)\n same => n,{OUT}"),
+        NONE,
+    ),
+    # each of these takes one thing away from the case before
+    *[
+        ("pstn-without-pin", "medium", "phones", dialplan(text), KEPT, NONE)
+        for text in (
+            "exten => _0[2-8]XXXXXXXXX,1,Dial(PJSIP/${EXTEN}@carrier)",
+            f"exten => _0[1-9]XXXXXXXXX,1,{OUT}",
+            f"exten => _0[2-8]XXXXXXXXX,1,{OUT}\nexten => _118XX,1,{OUT}\nexten => _0137XXXXXXX,1,{OUT}\nexten => _09X.,1,{OUT}",
+        )
+    ],
     (
         "no-call-limit",
         "medium",
@@ -683,6 +895,26 @@ CASES: list[tuple[str, str, str, dict[str, str], dict[str, str], dict[str, Any]]
         {**changed(SIP_KEPT, "sip.conf", ":5060", ":5070"), "pjsip.conf": KEPT["pjsip.conf"]},
         {"version": (20, 9)},
     ),
+    *[
+        ("transport-port-clash", "medium", subject, pjsip(guilty), pjsip(innocent), NONE)
+        for subject, guilty, innocent in (
+            (
+                "two, udp",
+                "[two]\ntype=transport\nprotocol=udp\nbind=0.0.0.0\n",
+                "[two]\ntype=transport\nprotocol=tcp\nbind=0.0.0.0\n",
+            ),
+            (
+                "two, udp",
+                "[two]\ntype=transport\nbind=0.0.0.0:5060\n",
+                "[two]\ntype=transport\nbind=0.0.0.0:5062\n",
+            ),
+            (
+                "two, tls",
+                "[two]\ntype=transport\nprotocol=tls\nbind=0.0.0.0\nmethod=tlsv1_2\nverify_server=yes\n",
+                "[two]\ntype=transport\nprotocol=udp\nbind=[::]:5060\n",
+            ),
+        )
+    ],
     ("chan-sip-in-use", "medium", "chan_sip", SIP_KEPT, SIP_KEPT, {"version": (20, 9)}),
     (
         "sip-port-in-rtp-range",
@@ -818,6 +1050,25 @@ CASES: list[tuple[str, str, str, dict[str, str], dict[str, str], dict[str, Any]]
         NONE,
     ),
     ("duplicate-object", "high", "desk-a7, aor", pjsip("[desk-a7]\ntype=aor\nmax_contacts=2\n"), KEPT, NONE),
+    (
+        "missing-object",
+        "medium",
+        "desk-a7, auth",
+        changed(KEPT, "pjsip.conf", "auth=desk-a7\n", "auth=desk-a7,desk-a8\n"),
+        {
+            **changed(KEPT, "pjsip.conf", "auth=desk-a7\n", "auth=desk-a7,desk-a8\n"),
+            "sorcery.conf": "[res_pjsip]\nauth=realtime,ps_auths\n",
+        },
+        NONE,
+    ),
+    (
+        "missing-object",
+        "medium",
+        "desk-a7, aors",
+        changed(KEPT, "pjsip.conf", "aors=desk-a7\n", "aors=desk-a9\n"),
+        changed(KEPT, "pjsip.conf", "aors=desk-a7\n", "aors=desk-a7, desk-b9\n"),
+        NONE,
+    ),
     (
         "acl-order",
         "medium",
@@ -1104,6 +1355,68 @@ def test_cause_of_a_weak_secret_is_the_worst_alone(tmp_path: Path, value: str, e
     assert len(found) == bool(expected)
     assert not expected or expected in found[0]
     assert not any(value in each for each in found)
+
+
+SHAPES = {
+    "hexadecimal": (string.hexdigits[:16], 20, 0),
+    "letters and digits": (string.ascii_letters + string.digits, 16, 0),
+    "short": (string.ascii_letters + string.digits + "!#%+-_", 12, 0),
+    "base32": ("abcdefghijklmnopqrstuvwxyz234567", 24, 0),
+    "groups": (string.ascii_letters + string.digits, 16, 4),
+    "small letters": (string.ascii_lowercase, 24, 6),
+}
+
+
+@given(seed=st.integers(min_value=0, max_value=2**64), shape=st.sampled_from(sorted(SHAPES)))
+@settings(max_examples=60)
+def test_random_secret_is_none_that_is_guessed(seed: int, shape: str) -> None:
+    signs, length, group = SHAPES[shape]
+    # what matters is only that the characters are spread as a generator's are
+    made = "".join(random.Random(seed).choices(signs, k=length))
+    value = "-".join(made[at : at + group] for at in range(0, length, group)) if group else made
+    if len(set(value)) < 5:
+        return
+    secret = Secret("desk", Place("pjsip.conf", 1), (), value)
+    assert list(causes(secret, Context(ConfigDirectory("/none")))) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "pT4v-Zq81-mWx6-Hn30",
+        "correct horse battery staple",
+        "Gabel-Wolke-Ziegel-Kaktus",
+        "tiger flower summer server",
+        "lampe.fjord.quark.pinsel",
+    ],
+)
+def test_secret_of_random_characters_or_of_four_words_is_none_that_is_guessed(value: str) -> None:
+    secret = Secret("desk", Place("pjsip.conf", 1), (), value)
+    assert list(causes(secret, Context(ConfigDirectory("/none")))) == []
+
+
+def test_insecure_of_general_is_told_where_it_stands(tmp_path: Path) -> None:
+    files = stranger("insecure=port,invite")
+    found = one(audit(tmp_path, files, **SIP), "insecure-for-all")
+    assert found.places == (f"sip.conf:{files['sip.conf'].split(chr(10)).index('insecure=port,invite') + 1}",)
+    # the peer of the provider has a line of its own, and desk-a7 an access list
+    assert found.subjects == ("desk-c3",)
+
+
+def test_password_in_the_dialplan_is_never_shown(tmp_path: Path) -> None:
+    found = audit(tmp_path, dialplan("exten => _9.,1,Dial(SIP/user:geheim99@carrier.example/${EXTEN:1})"))
+    assert {"password-in-dialplan", "pstn-without-pin"} <= ids(found)
+    assert "geheim99" not in report.table(found) + json.dumps(report.as_dict(found))
+
+
+@pytest.mark.parametrize(("host", "expected"), [("10.0.0.5", False), ("203.0.113.5", True), ("sip.example.org", True)])
+def test_gateway_in_the_own_network_is_nobody_from_outside(tmp_path: Path, host: str, expected: bool) -> None:
+    files = added(
+        SIP_KEPT,
+        sip=f"[gate]\ntype=peer\nhost={host}\ncontext=gate\n",
+        extensions="[gate]\nexten => _0X.,1,Dial(SIP/carrier/${EXTEN})\n",
+    )
+    assert ("trunk-reaches-trunk" in ids(audit(tmp_path, files, **SIP))) is expected
 
 
 def test_pipe_in_the_place_of_a_key_is_not_waited_for(tmp_path: Path) -> None:
