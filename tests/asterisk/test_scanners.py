@@ -154,7 +154,9 @@ def test_insecure_for_all_is_told_and_taken_out_by_strict(pbx16: Pbx) -> None:
     pbx16.start()
     assert pbx16.sip("198.51.100.66", name="1003").invite("600").status == 200
     warned = pbx16.apply(MODULE, {})
-    assert [each for each in warned["warnings"] if "sip.conf:3" in str(each) and "without a password" in str(each)], warned["warnings"]
+    assert [each for each in warned["warnings"] if "sip.conf:3" in str(each) and "without a password" in str(each)], (
+        warned["warnings"]
+    )
     strict = pbx16.apply(MODULE, {"profile": "strict"})
     assert not [each for each in strict.get("warnings", []) if "insecure" in str(each)]
     assert pbx16.sip("198.51.100.67", name="1003").invite("600").status == 401
