@@ -19,6 +19,7 @@ import pytest
 
 from tests.integration.harness import rules
 
+from .harness import eventually
 from .machine import Machine
 from .neighbours import Neighbours
 
@@ -161,8 +162,13 @@ def test_reboot_with_a_damaged_file_costs_one_family_and_is_said(guarded: Machin
     host.restart()
     assert has_failed(host, "netfilter-persistent.service", "ipv4 is not protected: /etc/sipguard/rules.v4 is damaged")
     assert neighbours.hears(OPEN, WHOLE)
-    said = [line["MESSAGE"] for line in journal(host, "sipguard-repair.service") if line["PRIORITY"] == "2"]
-    assert any("ipv4 is not protected: " in line for line in said)
+
+    def said() -> bool:
+        lines = journal(host, "sipguard-repair.service")
+        return any(line["PRIORITY"] == "2" and "ipv4 is not protected: " in line["MESSAGE"] for line in lines)
+
+    # the service starts beside the rest of the boot
+    assert eventually(said)
     host.apply("sip_ua_blocklist", learn_for=0)
     assert neighbours.hears(WHOLE, WHOLE)
 
