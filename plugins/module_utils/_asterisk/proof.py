@@ -64,15 +64,15 @@ def prove(
             raise _not_proven(old, f"the section {shown(before.name)}")
         asked = mine.get(id(before), {})
         # what a template says counts in those who inherit it
-        if _others(before, touched) != _others(after, touched):
+        but = touched if before.template else asked
+        if _others(before, but) != _others(after, but) and (
+            before.template
+            or _others(before, touched) != _others(after, touched)
+            or _lost(before, after, touched - set(asked), lists)
+        ):
             raise _not_proven(old, f"the section {shown(before.name)}")
         if before.template or after.template:
             continue
-        for name in touched - set(asked):
-            # it may say itself now what its template said before
-            said, says = [each.value for each in before.all(name)], [each.value for each in after.all(name)]
-            if said != says and (not says or said[-1:] != says[-1:] or name in lists):
-                raise _not_proven(old, f"{name} of {shown(before.name)}")
         for setting in asked.values():
             was = [each.value for each in lines_of(before, named(setting))]
             now = [each.value for each in lines_of(after, named(setting))]
@@ -85,6 +85,15 @@ def prove(
     for after in left:
         if after.name not in added:
             raise _not_proven(old, f"a section {shown(after.name)}")
+
+
+def _lost(before: Category, after: Category, names: Collection[str], lists: Collection[str]) -> bool:
+    """Whether one of the options has another value now; a section may say itself what its template said before."""
+    for name in names:
+        said, says = [each.value for each in before.all(name)], [each.value for each in after.all(name)]
+        if said != says and (not says or said[-1:] != says[-1:] or name in lists):
+            return True
+    return False
 
 
 def _following(categories: Iterator[Category], name: str, added: Collection[str]) -> Category | None:
