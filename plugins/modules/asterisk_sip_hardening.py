@@ -229,6 +229,12 @@ log_directory:
   returned: success
   type: str
   sample: /var/log/asterisk
+missing_packages:
+  description: What O(logger) needs besides, by the names of Debian's packages.
+  returned: success
+  type: list
+  elements: str
+  sample: [logrotate]
 settings:
   description:
     - Every line that changes. C(before) is what counted until now and null where nothing said it, C(after) is null where nothing says
@@ -310,14 +316,27 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._asterisk import hardening
-from ..module_utils._asterisk.audit import report
-from ..module_utils._asterisk.audit.context import Context, read_common
-from ..module_utils._asterisk.audit.run import run as audit
-from ..module_utils._asterisk.tree import ConfigDirectory
 from ..module_utils._netfilter.lock import check_timeout, exclusive
-from ..module_utils._netfilter.runner import runner_for
+from ..module_utils._netfilter.runner import HostRunner, runner_for
 from ..module_utils._sip.errors import SipguardError
+
+# What a host without Asterisk says.
+_NOTHING: dict[str, Any] = {
+    "changed": False,
+    "differs": False,
+    "diff": {"before": "", "after": ""},
+    "version": "",
+    "drivers": [],
+    "freepbx": False,
+    "guard": False,
+    "log_directory": "",
+    "missing_packages": [],
+    "settings": [],
+    "effective": {},
+    "reloaded": [],
+    "restart_needed": [],
+    "backup": "",
+}
 
 
 def main() -> None:
@@ -360,11 +379,13 @@ def main() -> None:
         ),
         supports_check_mode=True,
     )
+    if HostRunner().which("asterisk") is None and not os.path.isdir(module.params["config_dir"]):
+        module.exit_json(**_NOTHING)
     try:
-        outcome, result, failing = _apply(module)
+        result, warnings, failing = _apply(module)
     except SipguardError as error:
         module.fail_json(msg=str(error))
-    for warning in outcome.warnings:
+    for warning in warnings:
         module.warn(warning)
     if failing:
         module.fail_json(
@@ -373,16 +394,15 @@ def main() -> None:
     module.exit_json(**result)
 
 
-def _apply(module: AnsibleModule) -> tuple[hardening.Outcome, dict[str, Any], str]:
-    """What was done, the module's result, and the ids of findings for which it has to fail. Raises SipguardError."""
+def _apply(module: AnsibleModule) -> tuple[dict[str, Any], list[str], str]:
+    """The module's result, warnings, and the ids of findings for which it has to fail. Raises SipguardError."""
+    # Not at the top: a host without Asterisk has no use for it, and compiling it takes a Raspberry Pi a second.
+    from ..module_utils._asterisk import hardening
+
     options = module.params
     check = module.check_mode or options["audit_only"]
     check_timeout(options["lock_timeout"])
-    waivers = report.parse_waivers(options["waive"])
-    common = read_common(options["common_secrets"]) if options["common_secrets"] else frozenset()
-    context = Context(
-        ConfigDirectory(options["config_dir"]), min_secret_length=options["min_secret_length"], common_secrets=common
-    )
+    audit = _Audit(options) if options["audit"] or options["audit_only"] else None
     request = hardening.Request(
         config_dir=options["config_dir"],
         state=options["state"],
@@ -408,30 +428,60 @@ def _apply(module: AnsibleModule) -> tuple[hardening.Outcome, dict[str, Any], st
         "freepbx": asterisk.host is not None,
         "guard": os.path.lexists(asterisk.directory.full("extensions_sipguard.conf")),
         "log_directory": asterisk.log_directory,
+        "missing_packages": [
+            each for each in ("logrotate",) if options["logger"] is not None and HostRunner().which(each) is None
+        ],
         "settings": [each.result() for each in outcome.changes],
         "effective": outcome.effective,
         "reloaded": outcome.reloaded,
         "restart_needed": outcome.restart_needed,
         "backup": outcome.backup,
     }
-    if not (options["audit"] or options["audit_only"]) or (asterisk.version is None and not asterisk.drivers):
-        return outcome, result, ""
-    context = replace(
-        context,
-        # in check mode, the configuration as it would be
-        directory=ConfigDirectory(asterisk.directory.path, outcome.files if check else {}),
-        version=asterisk.number if asterisk.version else None,
-        drivers=asterisk.drivers if asterisk.running else (),
-        freepbx=asterisk.host is not None,
-        run_user=asterisk.user,
-    )
-    findings = report.waive(audit(context), waivers)
-    result["findings"] = report.as_dict(findings)
-    result["table"] = report.table(findings)
     failing = ""
-    if options["fail_at"] != "never" and report.fails(findings, options["fail_at"]):
-        failing = ", ".join(dict.fromkeys(each.id for each in findings if report.fails([each], options["fail_at"])))
-    return outcome, result, failing
+    if audit is not None and (asterisk.version is not None or asterisk.drivers):
+        found = audit.run(
+            # in check mode, the configuration as it would be
+            outcome.files if check else {},
+            version=asterisk.number if asterisk.version else None,
+            drivers=asterisk.drivers if asterisk.running else (),
+            freepbx=asterisk.host is not None,
+            run_user=asterisk.user,
+        )
+        failing = found.pop("failing")
+        result.update(found)
+    return result, outcome.warnings, failing
+
+
+class _Audit:
+    """The audit's part; its options are checked before anything is changed. Raises SipguardError."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        from ..module_utils._asterisk.audit import report
+        from ..module_utils._asterisk.audit.context import Context, read_common
+        from ..module_utils._asterisk.tree import ConfigDirectory
+
+        self._waivers = report.parse_waivers(options["waive"])
+        self._fail_at = options["fail_at"]
+        self._context = Context(
+            ConfigDirectory(os.path.normpath(options["config_dir"])),
+            min_secret_length=options["min_secret_length"],
+            common_secrets=read_common(options["common_secrets"]) if options["common_secrets"] else frozenset(),
+        )
+
+    def run(self, files: dict[str, bytes], **about: Any) -> dict[str, Any]:
+        """``findings``, ``table``, and ``failing``, the ids of those for which the run has to fail."""
+        from ..module_utils._asterisk.audit import report
+        from ..module_utils._asterisk.audit.run import run
+        from ..module_utils._asterisk.tree import ConfigDirectory
+
+        directory = ConfigDirectory(self._context.directory.path, files)
+        found = report.waive(run(replace(self._context, directory=directory, **about)), self._waivers)
+        bad = [each.id for each in found if self._fail_at != "never" and report.fails([each], self._fail_at)]
+        return {
+            "findings": report.as_dict(found),
+            "table": report.table(found),
+            "failing": ", ".join(dict.fromkeys(bad)),
+        }
 
 
 if __name__ == "__main__":
