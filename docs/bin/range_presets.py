@@ -11,14 +11,12 @@ With --check nothing is written; the exit status is 1 when the page isn't what t
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from generated import ROOT, write_or_check
+
 PAGE = ROOT / "docs" / "range-presets.md"
 
 INTRODUCTION = """\
@@ -78,28 +76,5 @@ def parts() -> Iterator[str]:
         yield ""
 
 
-def main() -> int:
-    """Write or check the page."""
-    parser = argparse.ArgumentParser(
-        description="Write docs/range-presets.md from the tables of the presets of ranges."
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page is out of date")
-    check = parser.parse_args().check
-    with tempfile.TemporaryDirectory() as tree:
-        namespace = Path(tree, "ansible_collections", "sipguard")
-        namespace.mkdir(parents=True)
-        (namespace / "pbx").symlink_to(ROOT)
-        sys.path.insert(0, tree)
-        sys.dont_write_bytecode = True
-        text = page()
-    if not check:
-        PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    print("docs/range-presets.md isn't what the tables say; run docs/bin/range_presets.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page, "the tables of the presets of ranges"))
