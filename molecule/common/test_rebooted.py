@@ -15,7 +15,7 @@ def _when(host: Any, unit: str, what: str) -> int:
 
 def test_unit_has_loaded_everything(host: Any) -> None:
     unit = host.service("sipguard-restore.service")
-    assert unit.is_running
+    assert unit.is_running, host.run("journalctl --no-pager --boot --unit sipguard-restore.service").stdout
     assert unit.systemd_properties["Result"] == "success"
 
 
