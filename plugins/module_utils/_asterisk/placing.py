@@ -188,8 +188,11 @@ class Placing:
         if key not in case.alone:
             users = [each for each in case.users.get(line.place, ()) if id(each) not in case.done]
             odd = [each for each in users if not case.agree(each, setting)]
-            if not (line.added or self.may_edit(line.place.file) or (odd and len(odd) * 2 >= len(users))) and (
-                mine or self.shared
+            asked = all(id(each) in case.wants for each in users)
+            if (
+                asked
+                and not (line.added or self.may_edit(line.place.file) or (odd and len(odd) * 2 >= len(users)))
+                and (mine or self.shared)
             ):
                 self.replace(category, line, setting)
                 for each in odd:
@@ -221,7 +224,7 @@ class Placing:
             odd = [each for each in heirs if not case.agree(each, setting)]
             if (
                 not base.template
-                or any(id(each) not in case.wants for each in heirs)
+                or any(id(each) not in case.wants for each in self.heirs[id(base)])
                 or self.may_edit(base.parts[-1].file)
                 or (odd and len(odd) * 2 >= len(heirs))
             ):

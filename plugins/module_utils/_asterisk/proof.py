@@ -56,7 +56,6 @@ def prove(
                 mine.setdefault(id(category), {}).update(dict.fromkeys(named(setting), setting))
     general = new.first("general") if old.name == "sip.conf" else None
     touched = {name for found in mine.values() for name in found}
-    lists = {name for found in mine.values() for name, setting in found.items() if setting.kind == "list"}
     left = iter(new.categories)
     for before in old.categories:
         after = _following(left, before.name, added)
@@ -65,11 +64,7 @@ def prove(
         asked = mine.get(id(before), {})
         # what a template says counts in those who inherit it
         but = touched if before.template else asked
-        if _others(before, but) != _others(after, but) and (
-            before.template
-            or _others(before, touched) != _others(after, touched)
-            or _lost(before, after, touched - set(asked), lists)
-        ):
+        if _others(before, but) != _others(after, but):
             raise _not_proven(old, f"the section {shown(before.name)}")
         if before.template or after.template:
             continue
@@ -85,15 +80,6 @@ def prove(
     for after in left:
         if after.name not in added:
             raise _not_proven(old, f"a section {shown(after.name)}")
-
-
-def _lost(before: Category, after: Category, names: Collection[str], lists: Collection[str]) -> bool:
-    """Whether one of the options has another value now; a section may say itself what its template said before."""
-    for name in names:
-        said, says = [each.value for each in before.all(name)], [each.value for each in after.all(name)]
-        if said != says and (not says or said[-1:] != says[-1:] or name in lists):
-            return True
-    return False
 
 
 def _following(categories: Iterator[Category], name: str, added: Collection[str]) -> Category | None:
