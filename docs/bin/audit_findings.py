@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from generated import ROOT, write_or_check
+from generated import ROOT, cell, write_or_check
 
 PAGE = ROOT / "docs" / "audit-findings.md"
 
@@ -26,11 +26,6 @@ INTRODUCTION = """\
 How to run it, what its severities mean and how to accept a finding is in [its guide](guides/audit.md). An id never changes its
 meaning. The severity is the usual one: a finding that is less sure, or that something else makes worse, says so itself.
 """
-
-
-def cell(text: str) -> str:
-    """Return text as the plain text of a cell."""
-    return "".join(f"\\{char}" if char in "\\`*_[]<>|" else char for char in text)
 
 
 def page() -> str:

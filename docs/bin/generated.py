@@ -11,9 +11,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["ROOT", "write_or_check"]
+__all__ = ["ROOT", "cell", "write_or_check"]
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def cell(text: str) -> str:
+    """Return text as the plain text of a cell."""
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|" else char for char in text)
 
 
 def write_or_check(page: Path, text: Callable[[], str], source: str) -> int:

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
-from generated import ROOT, write_or_check
+from generated import ROOT, cell, write_or_check
 
 PAGE = ROOT / "docs" / "presets.md"
 
@@ -68,11 +68,6 @@ Tier: published. The two User-Agent rules of a published firewall for Asterisk h
 def code(text: str) -> str:
     """Return text as code in a cell of a table."""
     return f"`{text}`".replace("|", "\\|")
-
-
-def cell(text: str) -> str:
-    """Return text as the plain text of a cell."""
-    return "".join(f"\\{char}" if char in "\\`*_[]<>|" else char for char in text)
 
 
 def page() -> str:

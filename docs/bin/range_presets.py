@@ -15,7 +15,7 @@ import ipaddress
 import sys
 from collections.abc import Iterator
 
-from generated import ROOT, write_or_check
+from generated import ROOT, cell, write_or_check
 
 PAGE = ROOT / "docs" / "range-presets.md"
 
@@ -35,11 +35,6 @@ used, and is empty by default: **no preset is on unless you name it.** What list
 *Reviewed* is the day on which the entries were last compared with their publication, and the warning was written. It does not say
 that they still attack: nobody knows that of an undated list. What could not be verified is called so.
 """
-
-
-def cell(text: str) -> str:
-    """Return text as the plain text of a cell."""
-    return "".join(f"\\{char}" if char in "\\`*_[]<>|" else char for char in text)
 
 
 def page() -> str:

@@ -169,12 +169,10 @@ class Placing:
             why = self.may_edit(file)
             if why:
                 raise SipguardError(why)
-            opening: list[bytes] = []
             if header:
                 opening = [encode(header) + b" ; sipguard\n"]
                 if self.driver == "pjsip" and header in ("[global]", "[system]"):
                     opening.append(option_line("type", header[1:-1]))
-            if header:
                 self.edits.append(file, [*opening, *lines])
             else:
                 # such a file is included inside of the section, which ends where it begins one of its own
@@ -196,7 +194,7 @@ class Placing:
             ):
                 self.replace(category, line, setting)
                 for each in odd:
-                    self.add(each, self._own(each, setting, line, case), line)
+                    self.add(each, self._own(each, line, case), line)
                 case.done |= {id(each) for each in users} | {id(category)}
                 return
             if not mine or self.shared:
@@ -205,11 +203,11 @@ class Placing:
         case.done.add(id(category))
 
     @staticmethod
-    def _own(category: Category, setting: Setting, line: Variable, case: Case) -> Setting:
+    def _own(category: Category, line: Variable, case: Case) -> Setting:
         """What a section says itself when a line that it lives by becomes another."""
-        own = case.wants.get(id(category))
-        if own is None or (case.content(category) and own.value != line.value):
-            return replace(own or setting, value=line.value, why=_LEFT)
+        own = case.wants[id(category)]
+        if case.content(category) and own.value != line.value:
+            return replace(own, value=line.value, why=_LEFT)
         return own
 
     def fill(self, category: Category, setting: Setting, case: Case) -> None:
