@@ -36,8 +36,9 @@ _HOST = (
     "procps",
     "conntrack",
 )
-# What Debian's fail2ban recommends, without which it polls and bans nobody.
-_FAIL2BAN = ("fail2ban", "nftables", "python3-pyinotify", "python3-systemd")
+# With what it recommends: without that it polls files, and cannot read the journal.
+_FAIL2BAN = ("fail2ban", "python3-pyinotify", "python3-systemd")
+_PBX = (*_HOST, "asterisk", "logrotate", *_FAIL2BAN)
 _TOOLS = ("python3", "iproute2", "procps", "sip-tester", "sipsak", "tcpdump")
 
 
@@ -56,23 +57,18 @@ class Recipe:
 
 
 RECIPES = {
-    "debian11-asterisk16": Recipe(
-        "bullseye", (*_HOST, "asterisk", "logrotate"), ("common", "host", "asterisk", "debian11-asterisk16")
-    ),
-    "sid-asterisk22": Recipe(
-        "sid", (*_HOST, "asterisk", "logrotate"), ("common", "host", "asterisk", "sid-asterisk22")
-    ),
+    "debian11-asterisk16": Recipe("bullseye", _PBX, ("common", "host", "asterisk", "debian11-asterisk16")),
+    "sid-asterisk22": Recipe("sid", _PBX, ("common", "host", "asterisk", "sid-asterisk22")),
+    # With Debian's own jail for Asterisk, as the package has it.
     "debian11-asterisk16-fail2ban": Recipe(
-        "bullseye",
-        (*_HOST, "asterisk", "logrotate", *_FAIL2BAN),
-        ("common", "host", "asterisk", "debian11-asterisk16", "fail2ban"),
+        "bullseye", (*_PBX, "nftables"), ("common", "host", "asterisk", "debian11-asterisk16", "fail2ban")
     ),
     "sid-asterisk22-fail2ban": Recipe(
-        "sid",
-        (*_HOST, "asterisk", "logrotate", *_FAIL2BAN),
-        ("common", "host", "asterisk", "sid-asterisk22", "fail2ban"),
+        "sid", (*_PBX, "nftables"), ("common", "host", "asterisk", "sid-asterisk22", "fail2ban")
     ),
-    "debian12": Recipe("bookworm", _HOST, ("common", "host")),
+    "debian12": Recipe("bookworm", (*_HOST, *_FAIL2BAN), ("common", "host")),
+    # Nothing but the fail2ban of that release, to try filters with.
+    "debian13-fail2ban": Recipe("trixie", ("python3", *_FAIL2BAN), ("common",), command='["sleep", "infinity"]'),
     "tools": Recipe("bookworm", _TOOLS, ("common", "tools"), ("sipvicious==0.3.8",), '["sleep", "infinity"]'),
 }
 

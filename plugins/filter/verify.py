@@ -23,6 +23,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names impo
     CHAIN_GATE,
     CHAIN_HOST,
     CHAIN_UA,
+    JAILS,
     OFFENDERS,
     TRUSTED,
 )
@@ -276,7 +277,12 @@ class _View:
         return f"; no set of sipguard stops {self.seen}: look at Asterisk, at other firewalls and at the way there"
 
 
-_DROPPED = {OFFENDERS: "is a learned offender", BANNED: "is banned", BLOCKED: "is on a blocklist"}
+_DROPPED = {
+    OFFENDERS: "is a learned offender",
+    BANNED: "is banned",
+    JAILS: "is banned by fail2ban",
+    BLOCKED: "is on a blocklist",
+}
 _SHORT = {
     probe.SILENT: "silence",
     probe.TIMEOUT: "no connection",

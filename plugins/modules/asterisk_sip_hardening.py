@@ -85,7 +85,8 @@ options:
       - >-
         If given, log files for programs such as fail2ban: C(files), a dictionary of file names and levels as in C(logger.conf), and
         C(dateformat) for dates that have no year (V(%F %T), empty leaves it alone). C({}) means C(sipguard-notices) with
-        C(notice,warning) and C(sipguard-security) with C([json]security).
+        C([json]notice,warning) and C(sipguard-security) with C([json]security). As JSON, because what a stranger writes into a header can
+        begin a line of its own in a plain log, but not there.
     type: dict
   manager:
     description:
@@ -102,6 +103,14 @@ options:
       secret:
         description: Its secret, of 16 to 128 letters, digits and signs of C(_.~+/=-).
         type: str
+  only:
+    description:
+      - The parts that this run looks after; every other one stays as it is. V(settings) are those of the drivers.
+      - Without it a part that is not asked for is taken back.
+    type: list
+    elements: str
+    choices: [settings, logger, manager]
+    default: [settings, logger, manager]
   audit_only:
     description: Change nothing, and only look.
     type: bool
@@ -199,9 +208,11 @@ EXAMPLES = r"""
       - waive: short-names
         reason: the numbers are on the doors
 
-- name: Log files for fail2ban
+- name: Log files for fail2ban, and nothing else
   sipguard.pbx.asterisk_sip_hardening:
     logger: {}
+    only: [logger]
+    audit: false
 """
 
 RETURN = r"""
@@ -361,6 +372,12 @@ def main() -> None:
                 type="dict",
                 options=dict(user=dict(type="str", default="sipguard"), secret=dict(type="str", no_log=True)),
             ),
+            only=dict(
+                type="list",
+                elements="str",
+                default=["settings", "logger", "manager"],
+                choices=["settings", "logger", "manager"],
+            ),
             audit_only=dict(type="bool", default=False),
             audit=dict(type="bool", default=True),
             min_secret_length=dict(type="int", default=12, no_log=False),
@@ -412,6 +429,7 @@ def _apply(module: AnsibleModule) -> tuple[dict[str, Any], list[str], str]:
         exceptions=options["exceptions"],
         logger=options["logger"],
         manager=options["manager"],
+        only=options["only"],
         reload=options["reload"],
         backup=options["backup"],
         backup_dir=options["backup_dir"],

@@ -39,7 +39,7 @@ __all__ = [
     "secret_of",
 ]
 
-LOG_FILES = {"sipguard-notices": "notice,warning", "sipguard-security": "[json]security"}
+LOG_FILES = {"sipguard-notices": "[json]notice,warning", "sipguard-security": "[json]security"}
 _DATE = "%F %T"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 _FORMATS = ("", "[default]", "[json]", "[plain]")

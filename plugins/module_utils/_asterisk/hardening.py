@@ -45,6 +45,7 @@ class Request:
     exceptions: object = None
     logger: object = None
     manager: object = None
+    only: Sequence[str] = plans.PARTS
     reload: bool = True
     backup: bool = True
     backup_dir: str = BACKUPS
@@ -151,6 +152,7 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
         request.exceptions,
         request.logger,
         request.manager,
+        tuple(request.only) or plans.PARTS,
     )
     made = plans.absent(wanted) if request.state == "absent" else plans.present(wanted)
     if not check:

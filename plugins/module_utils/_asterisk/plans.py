@@ -21,10 +21,12 @@ from .placing import Change
 from .proof import require_editable
 from .tree import ConfigDirectory, Tree, load, shown
 
-__all__ = ["DRIVERS", "FILES", "Wanted", "absent", "present"]
+__all__ = ["DRIVERS", "FILES", "PARTS", "Wanted", "absent", "present"]
 
 FILES = {"chan_sip": "sip.conf", "pjsip": "pjsip.conf"}
 DRIVERS = tuple(FILES)
+# What can be asked for by itself: the settings of the drivers, and the files that come with them.
+PARTS = ("settings", "logger", "manager")
 _WIZARD = "pjsip_wizard.conf"
 _LAST_CHAN_SIP = (20, 99)
 _TAKEN_BACK = "it is not wanted any more"
@@ -43,6 +45,8 @@ class Wanted:
     exceptions: object
     logger: object
     manager: object
+    # Whatever is not among these stays as it is.
+    only: Sequence[str] = PARTS
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def present(wanted: Wanted) -> list[planner.Plan]:
     catalogue.check_settings(wanted.settings)
     documented = options.documented() or None
     found: list[planner.Plan] = []
-    for driver in DRIVERS:
+    for driver in DRIVERS if "settings" in wanted.only else ():
         usual = catalogue.wanted(wanted.profile, driver, wanted.version, documented)
         if driver not in wanted.drivers:
             # a mistake in what is said for other hosts is a mistake all the same
@@ -112,28 +116,37 @@ def _open_to_all(tree: Tree, plan: planner.Plan) -> list[str]:
 
 def _companions(wanted: Wanted) -> list[planner.Plan]:
     found: list[planner.Plan] = []
+    if "logger" in wanted.only:
+        found += _logger(wanted)
+    if "manager" in wanted.only:
+        found += _manager(wanted)
+    return found
+
+
+def _logger(wanted: Wanted) -> list[planner.Plan]:
     base = _base(wanted, "logger.conf")
     if wanted.logger is not None:
         require_editable(base.tree)
         logger = companions.parse_logger(wanted.logger)
-        found.append(_difference(base, companions.plan_logger(base.directory, logger, wanted.host)))
-    elif base.reverted:
-        found.append(_difference(base, planner.Plan(base.tree)))
+        return [_difference(base, companions.plan_logger(base.directory, logger, wanted.host))]
+    return [_difference(base, planner.Plan(base.tree))] if base.reverted else []
+
+
+def _manager(wanted: Wanted) -> list[planner.Plan]:
     base = _base(wanted, "manager.conf")
     if wanted.manager is not None:
         require_editable(base.tree)
         manager = companions.parse_manager(wanted.manager)
         secret = companions.secret_of(base.tree, manager)
-        found.append(_difference(base, companions.plan_manager(base.directory, manager, secret, wanted.host)))
-    elif base.reverted:
-        found.append(_difference(base, planner.Plan(base.tree)))
-    return found
+        return [_difference(base, companions.plan_manager(base.directory, manager, secret, wanted.host))]
+    return [_difference(base, planner.Plan(base.tree))] if base.reverted else []
 
 
 def absent(wanted: Wanted) -> list[planner.Plan]:
     """What takes our lines out of every file that has some. Raises SipguardError."""
     found: list[planner.Plan] = []
-    for name in (*FILES.values(), "logger.conf", "manager.conf"):
+    files = {"settings": tuple(FILES.values()), "logger": ("logger.conf",), "manager": ("manager.conf",)}
+    for name in (name for part in PARTS if part in wanted.only for name in files[part]):
         base = _base(wanted, name)
         if base.reverted:
             require_editable(base.tree)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from .._netfilter import sets
 from .._netfilter.engine import Engine
-from .._netfilter.names import FAMILIES, OBSERVED, Family
+from .._netfilter.names import FAMILIES, JAILS, OBSERVED, Family, is_own_set
 from .._netfilter.persist import Store, boot_loader
 from .._netfilter.policy import Member
 from .._netfilter.rule import parse_rule
 from .._netfilter.ruleset import HOOKS, Ruleset, parse_save
 from .._netfilter.runner import Runner, output
 from .._sip.errors import SipguardError
+from .fail2ban import jail_sets
 from .restore import damage, policy_of
 
 __all__ = ["status"]
@@ -43,9 +45,17 @@ def status(runner: Runner, store: Store) -> tuple[dict[str, Any], str, int]:
         "families": families,
         "boot": boot_loader() or "",
         "repair": _repairs(runner),
-        "sets": {name: headers[name].entries for name in sorted(headers) if name.startswith("sipguard-")},
+        "sets": {name: headers[name].entries for name in _shown(runner, headers)},
     }
     return report, _status_text(report), 0 if report["protected"] or report["observing"] else 1
+
+
+def _shown(runner: Runner, headers: Mapping[str, sets.SetHeader]) -> list[str]:
+    """Our sets, and in the place of the lists the sets of fail2ban's jails that stand in them."""
+    lists = [JAILS + family.suffix for family in FAMILIES]
+    own = sorted(name for name in headers if is_own_set(name) and name not in lists)
+    jails = {name for found in jail_sets(runner, headers).values() for name in found if name in headers}
+    return own + sorted(jails)
 
 
 def _repairs(runner: Runner) -> bool:

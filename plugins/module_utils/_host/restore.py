@@ -14,7 +14,7 @@ from .._netfilter import blocklist, netlink, sets, trust
 from .._netfilter.backend import has_family
 from .._netfilter.engine import Engine, Snapshot
 from .._netfilter.lists import Lists
-from .._netfilter.names import BANNED, BLOCKED, FAMILIES, WATCHED, Family
+from .._netfilter.names import BANNED, BLOCKED, FAMILIES, JAILS, WATCHED, Family
 from .._netfilter.persist import BOOT_SETTINGS, FILES, MANIFEST, SETS_FILE, Store, boot_loader, rules_file
 from .._netfilter.policy import Policy, assemble, generations, read_policy
 from .._netfilter.ruleset import HOOKS, Ruleset
@@ -29,6 +29,8 @@ __all__ = ["create_sets", "damage", "drops_wanted", "live_rules", "policy_of", "
 _SAVED = ("/etc/iptables/rules.v4", "/etc/iptables/rules.v6")
 # Nothing is written here, and a file that cannot be read must not keep a host from being closed.
 _NOWHERE = Store("/nonexistent")
+# Filled by somebody else than lists.
+_BANS = (BANNED, JAILS)
 _SET_NAME = re.compile(r"--(?:match|add|del)-set (sipguard-\S+)")
 
 
@@ -93,8 +95,8 @@ def restore_outside(runner: Runner) -> tuple[list[str], list[str]]:
 
 def drops_wanted(family: Family, headers: Mapping[str, sets.SetHeader]) -> frozenset[str]:
     """Base names of the sets into which a rule has to look, because lists fill them or somebody is banned."""
-    banned = headers.get(BANNED + family.suffix)
-    names = {BANNED} if banned is not None and banned.entries else set()
+    found = {base: headers.get(base + family.suffix) for base in _BANS}
+    names = {base for base, header in found.items() if header is not None and header.entries}
     listed = blocklist.filled(Lists().directory)
     return frozenset(names | {base for base in (BLOCKED, WATCHED) if base + family.suffix in listed})
 
@@ -102,7 +104,7 @@ def drops_wanted(family: Family, headers: Mapping[str, sets.SetHeader]) -> froze
 def _ensure_drops(runner: Runner, done: list[str]) -> None:
     """Add the rules for sets that are filled, where they are missing. Raises SipguardError."""
     watch = netlink.Watch()
-    if not Lists().names() and not any(watch.entries(BANNED + family.suffix) for family in FAMILIES):
+    if not Lists().names() and not any(watch.entries(base + family.suffix) for base in _BANS for family in FAMILIES):
         return
     engine = Engine(runner, Store().backend())
     snapshot = engine.snapshot()

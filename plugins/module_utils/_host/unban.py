@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Letting an address in again: out of what was learned and observed, out of the bans, and past the blocklists."""
+"""Letting an address in again: out of what was learned and observed, out of the bans, fail2ban's too, and past the blocklists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._netfilter.runner import Runner
 from .._netfilter.switch_guard import STATE_DIRECTORY
 from .._sip.addresses import Network
 from .._sip.errors import SipguardError
-from . import bans
+from . import bans, fail2ban
 from .exceptions import Address, Exceptions, Exempt, read_lists, reload
 
 __all__ = ["forget", "unban"]
@@ -57,6 +57,7 @@ def unban(
         done = bans.lift(runner, networks, persist=persist, check=check, directory=directory)
         done.warnings += errors
         _forget_learned(runner, networks, done, check=check)
+        _free(runner, networks, done, check=check)
         if listed:
             changed = _except(exempt, listed, seconds, reason, done)
             if changed and not check:
@@ -83,6 +84,20 @@ def unban(
             )
         done.said[text] = "; ".join(words) or "nothing to take it out of"
     return done
+
+
+def _free(runner: Runner, networks: Sequence[Network], done: bans.Done, *, check: bool) -> None:
+    """Out of fail2ban's jails, whoever has made them."""
+    try:
+        found = fail2ban.unban(runner, networks, check=check)
+    except SipguardError as error:
+        done.warnings.append(str(error))
+        return
+    for text, jails in found.items():
+        names = [f"fail2ban's jail {jail}" for jail in jails]
+        done.before += "".join(f"{text} banned by {name}\n" for name in names)
+        done.removed[text] += names
+        done.changed = True
 
 
 def _forget_learned(runner: Runner, networks: Sequence[Network], done: bans.Done, *, check: bool) -> None:

@@ -23,6 +23,7 @@ from .._netfilter.names import (
     CHAIN_UA,
     FAMILIES,
     HARMLESS_BEFORE_HOOK,
+    JAILS,
     OBSERVED,
     OFFENDERS,
     TRUSTED,
@@ -38,6 +39,7 @@ from .._sip.errors import OptionError, SipguardError
 from .bans import Ban, containing, read_live, span
 from .counted import over
 from .exceptions import Address, Exceptions, Exempt, read_lists
+from .fail2ban import jail_name
 from .reach import Reach, reach
 from .restore import live_rules, policy_of
 
@@ -156,6 +158,22 @@ class Scene:
         member = next(containing(found, ipaddress.ip_network(address)), None)
         if member is not None:
             yield self._ban(view, found[member], address, trusted)
+        yield from self._jailed(view, address, trusted)
+
+    def _jailed(self, view: _View, address: Address, trusted: bool) -> Iterator[Finding]:
+        """What fail2ban's jails have, as far as they ban with our action."""
+        listed = view.policy.set_name(JAILS)
+        for name in self._members(view, listed):
+            entry = self._member(view, name, address)
+            if entry is None:
+                continue
+            stops = not trusted and listed in view.looked_up
+            left = f"{span(entry[1])} left" if entry[1] else "until it is unbanned"
+            inside = "" if entry[0] == str(address) else f" as part of {entry[0]}"
+            effect = _ALL if stops or trusted else "no rule drops that set now, see sipguard status"
+            text = f"banned{inside} by fail2ban's jail {shown(jail_name(name))}, {left}: {effect} ({shown(name)})"
+            details = {"base": JAILS, "jail": jail_name(name), "set": name, "entry": entry[0], "seconds_left": entry[1]}
+            yield Finding("jailed", text, stops, details)
 
     def _ban(self, view: _View, ban: Ban, address: Address, trusted: bool) -> Finding:
         inside = "" if ban.member == str(address) else f" as part of {ban.member}"
@@ -182,7 +200,10 @@ class Scene:
 
     def _entry(self, view: _View, base: str, address: Address) -> tuple[str, int] | None:
         """The member of a set in which an address lies, and the seconds that it has left."""
-        members = self._members(view, view.policy.set_name(base))
+        return self._member(view, view.policy.set_name(base), address)
+
+    def _member(self, view: _View, name: str, address: Address) -> tuple[str, int] | None:
+        members = self._members(view, name)
         member = next(containing(members, ipaddress.ip_network(address)), None)
         return None if member is None else (member, members[member])
 
@@ -294,7 +315,11 @@ def _text(address: Address, stopped: bool, found: list[Finding], in_sets: bool) 
     if not in_sets:
         lines.append("  in none of sipguard's sets")
     lines += [f"  {each.text}" for each in found]
-    if found and found[0].what == "trusted" and any(each.what in ("learned", "banned", "blocked") for each in found):
+    if (
+        found
+        and found[0].what == "trusted"
+        and any(each.what in ("learned", "banned", "blocked", "jailed") for each in found)
+    ):
         lines.append("  trust comes first, so learned, banned and blocked entries stop nothing")
     return "\n".join(lines)
 

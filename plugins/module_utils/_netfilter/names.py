@@ -28,6 +28,7 @@ __all__ = [
     "HOST_SLOTS",
     "IPV4",
     "IPV6",
+    "JAILS",
     "KNOWN",
     "MAX_TIMEOUT",
     "NAMED",
@@ -90,6 +91,8 @@ OBSERVED = "sipguard-observed"
 BANNED = "sipguard-banned"
 KNOWN = "sipguard-known"
 BLOCKED = "sipguard-blocked"
+# Lists of the sets that fail2ban fills, one for each of its jails (roles/pbx_fail2ban/files/action.d/sipguard.conf).
+JAILS = "sipguard-jails"
 # Sources on lists that only observe.
 WATCHED = "sipguard-watched"
 # Flows that have named a domain of ours: source address and port.
@@ -99,7 +102,7 @@ NAMED = "sipguard-named"
 MAX_TIMEOUT = 2147483
 
 # What SIPGUARD-PRE drops, in this order; and what it only notes, last.
-PRE_SLOTS = (OFFENDERS, BANNED, BLOCKED, WATCHED)
+PRE_SLOTS = (OFFENDERS, BANNED, JAILS, BLOCKED, WATCHED)
 
 # Two bits of the connection mark: 0 = not judged, 1 to 3 = admitted under that generation of the policy.
 ADMISSION_MASK = 0x0C000000

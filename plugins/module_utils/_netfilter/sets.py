@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .._sip.errors import SipguardError
-from .names import BANNED, BLOCKED, FAMILIES, KNOWN, NAMED, OBSERVED, OFFENDERS, TRUSTED, WATCHED, Family
+from .names import BANNED, BLOCKED, FAMILIES, JAILS, KNOWN, NAMED, OBSERVED, OFFENDERS, TRUSTED, WATCHED, Family
 from .rule import Rule
 from .runner import Runner, output
 
@@ -43,6 +43,8 @@ _LEARNED_TIMEOUT = 3600  # s; only the default of the set, every rule that adds 
 _LEARNED_SIZE = 65536
 _BANNED_SIZE = 262144
 _MIN_SIZE = 1024
+_LIST = "list:set"
+_LIST_SIZE = 64  # jails; a list of sets is as large as it was made
 _ASIDE = "-new"
 
 
@@ -60,7 +62,14 @@ class SetSpec:
     # Each member can say in words why it is there.
     comment: bool = False
 
+    @property
+    def inet(self) -> str:
+        """The family as the kernel says it; a list of sets has none."""
+        return "" if self.type == _LIST else self.family.inet
+
     def create(self, name: str = "") -> str:
+        if self.type == _LIST:
+            return f"create {name or self.name} {self.type} size {self.maxelem}"
         words = ["create", name or self.name, self.type, "family", self.family.inet, "maxelem", str(self.maxelem)]
         if self.timeout is not None:
             words += ["timeout", str(self.timeout)]
@@ -88,12 +97,12 @@ class SetHeader:
     def of(cls, wanted: SetSpec) -> SetHeader:
         """That of a set which has just been made."""
         timed = wanted.timeout is not None
-        return cls(wanted.name, wanted.type, wanted.family.inet, wanted.maxelem, timed, 0, 0, wanted.comment)
+        return cls(wanted.name, wanted.type, wanted.inet, wanted.maxelem, timed, 0, 0, wanted.comment)
 
     def fits(self, wanted: SetSpec) -> bool:
         """Whether the set can serve as ``wanted`` (its size aside)."""
         mine = (self.type, self.inet, self.has_timeout, self.has_comment)
-        return mine == (wanted.type, wanted.family.inet, wanted.timeout is not None, wanted.comment)
+        return mine == (wanted.type, wanted.inet, wanted.timeout is not None, wanted.comment)
 
 
 def spec(name: str, entries: int = 0) -> SetSpec:
@@ -114,6 +123,8 @@ def spec(name: str, entries: int = 0) -> SetSpec:
             )
         if base == KNOWN:
             return SetSpec(name, "hash:ip", family, max(_LEARNED_SIZE, entries * 3 // 2), _LEARNED_TIMEOUT)
+        if base == JAILS:
+            return SetSpec(name, _LIST, family, _LIST_SIZE)
         if base in (TRUSTED, BLOCKED, WATCHED):
             return SetSpec(name, "hash:net", family, max(_MIN_SIZE, entries * 3 // 2))
     raise SipguardError(f"{name} is not a set of sipguard")

@@ -26,6 +26,7 @@ from .names import (
     BLOCKED,
     CHAIN_MAIN,
     FAMILIES,
+    JAILS,
     KNOWN,
     WATCHED,
     Family,
@@ -48,9 +49,9 @@ _ASIDE = "-new"  # as in sets.py, so that the next run clears away what a killed
 _TIMEOUT = re.compile(r" timeout (\d+)")
 _SLACK = 2  # s by which the remaining time of a member may differ and still be the same
 # Filled by somebody else while the host runs.
-_FILLED_FROM_OUTSIDE = (BANNED, BLOCKED, KNOWN, WATCHED)
+_FILLED_FROM_OUTSIDE = (BANNED, BLOCKED, JAILS, KNOWN, WATCHED)
 # What they hold is in files of their own, may be a hundred thousand members, and is no part of any state to go back to.
-_KEPT_ELSEWHERE = (BANNED, BLOCKED, WATCHED)
+_KEPT_ELSEWHERE = (BANNED, BLOCKED, JAILS, WATCHED)
 _FILES = (*(rules_file(family) for family in FAMILIES), SETS_FILE)
 # Ports and choices for a boot that fails change with the rules, but are no part of what a host does now, and belong to what is
 # installed: they are put back, and never taken away.

@@ -29,6 +29,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names impo
     HOST_SLOTS,
     IPV4,
     IPV6,
+    JAILS,
     OFFENDERS,
     PRE_SLOTS,
     RATE_SLOTS,
@@ -135,7 +136,8 @@ def test_assemble_keeps_the_fixed_order(family: Family) -> None:
     policy = Policy(family)
     for slot, feeds in ((CHAIN_UA, OFFENDERS), (CHAIN_GATE, ""), (CHAIN_RATE, "")):
         policy = with_member_of(policy, slot, feeds)
-    policy = policy.with_member(CHAIN_HOST, host_member()).with_drop(WATCHED).with_drop(BLOCKED).with_drop(BANNED)
+    policy = policy.with_member(CHAIN_HOST, host_member()).with_drop(WATCHED).with_drop(BLOCKED)
+    policy = policy.with_drop(BANNED).with_drop(JAILS)
     tables = assemble(policy, 0x4000000)
     main, judge, pre = tables["filter"][CHAIN_MAIN], tables["filter"][CHAIN_JUDGE], tables["raw"][CHAIN_PRE]
     assert targets(main) == [CHAIN_RATE, CHAIN_RATE, "RETURN", CHAIN_HOST, "CONNMARK", CHAIN_JUDGE, CHAIN_JUDGE]
