@@ -86,6 +86,14 @@ options:
     type: list
     elements: str
     default: []
+  no_maddr:
+    description:
+      - >-
+        Also drop each packet with C(maddr=), in any case, of whoever is not trusted, and in conversations that were admitted before.
+        chan_sip takes the address in its security events from there, so that a stranger could have somebody else banned.
+      - Over TCP it can be cut in two, and in TLS it cannot be seen.
+    type: bool
+    default: false
 seealso:
   - module: sipguard.pbx.sip_trust
 notes:
@@ -196,6 +204,7 @@ def main() -> None:
             missing_user_agent=dict(type="bool", default=False),
             learn_for=dict(type="int", default=3600),
             never=dict(type="list", elements="str", default=[]),
+            no_maddr=dict(type="bool", default=False),
         ),
         supports_check_mode=True,
     )

@@ -195,7 +195,7 @@ class _Job:
         every = [*(ipaddress.ip_network(each) for each in mine), *networks]
         ipv4 = ipaddress.collapse_addresses(each for each in every if isinstance(each, ipaddress.IPv4Network))
         ipv6 = ipaddress.collapse_addresses(each for each in every if isinstance(each, ipaddress.IPv6Network))
-        return [sets.member_text(network) for network in (*ipv4, *ipv6)]
+        return [*(sets.member_text(each) for each in ipv4), *(sets.member_text(each) for each in ipv6)]
 
     def _files(self) -> dict[str, str]:
         """Ours as they shall be, without jails about which somebody else has decided."""

@@ -11,6 +11,7 @@ The policy is put together anew from all members each time, so the order can nev
       SIPGUARD-PRE-ALL                 trusted: leave; drop (bans, blocklists)
       SIPGUARD-PRE-NOTE                trusted: leave; remember as observed (blocklists that only observe)
     INPUT -> SIPGUARD                  limits (they see every packet; whoever is trusted leaves before any is counted)
+                                       what is never let in, in an admitted conversation either
                                        conversation admitted under this generation: leave
                                        host policy
                                        any older admission: forgotten
@@ -108,7 +109,8 @@ class Selector:
 class Member:
     """What one module puts into one family: its slot's chain, the chains below it, and the traffic led there.
 
-    ``asides`` lead traffic that is no SIP straight to a chain below the slot's own (a limit on SSH). ``handshakes`` are ports
+    ``asides`` lead traffic straight to a chain below the slot's own, every packet of it, whatever has been admitted (a limit on SSH,
+    which is no SIP). ``handshakes`` are ports
     with TLS, where what is in the slot has to judge a connection by its ClientHello, because nothing else of it can be read.
     """
 
@@ -214,6 +216,9 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
     main: list[Rule] = []
     for slot in RATE_SLOTS:
         main += [replace(selector.rule(CHAIN_MAIN), target=slot) for selector in _selectors(policy, (slot,))]
+        asides = policy.members[slot].asides if slot in policy.members else ()
+        main += [replace(selector.rule(CHAIN_MAIN), target=chain) for selector, chain in asides]
+    for slot in GATE_SLOTS:
         asides = policy.members[slot].asides if slot in policy.members else ()
         main += [replace(selector.rule(CHAIN_MAIN), target=chain) for selector, chain in asides]
     own: dict[str, tuple[Rule, ...]] = {}

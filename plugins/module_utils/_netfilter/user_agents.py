@@ -13,6 +13,8 @@
     SIPGUARD-UA-ODD         the same signatures behind each odd spelling, whatever ends the lines -> HIT
     SIPGUARD-UA-HIT         never to be learned -> STOP; learn the source (TCP: after a handshake only); -> STOP
                             (observe: note the source, mark, return)
+    SIPGUARD-UA-MADDR       every packet, of admitted conversations too. trusted: leave; names an address with maddr= -> STOP
+                            (observe: note the source, return)
     SIPGUARD-UA-STOP        DROP or REJECT
 
 The kernel searches bytes, it does not parse: RFC 3261 section 7.3.1 lets a header's name be written in any case and its
@@ -24,14 +26,14 @@ wherever else it stands in a packet, it may be anybody's subject line.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._sip.addresses import Network, collapse, parse_networks
 from .._sip.errors import OptionError
 from .._sip.signatures import ANCHOR, ANYWHERE, EXACT, HEADER, PAYLOAD, Signature
 from . import matches as m
-from .names import CHAIN_UA, MAX_TIMEOUT, OFFENDERS, Family
+from .names import CHAIN_UA, MAX_TIMEOUT, OFFENDERS, TRUSTED, Family
 from .options import Common, verdict
 from .policy import HEADERS_END, REQUEST_LINE_END, Member
 from .rule import Match, Rule
@@ -41,6 +43,7 @@ __all__ = ["ODD_SPELLINGS", "UserAgentPolicy", "member", "read_options"]
 HEADER_CHAIN = CHAIN_UA + "-HEADER"
 ODD_CHAIN = CHAIN_UA + "-ODD"
 HIT_CHAIN = CHAIN_UA + "-HIT"
+MADDR_CHAIN = CHAIN_UA + "-MADDR"
 STOP_CHAIN = CHAIN_UA + "-STOP"
 
 # What may stand between the header's name and its value instead of ": ". The last one is the usual spelling, for headers whose
@@ -50,6 +53,8 @@ ODD_SPELLINGS = (b":", b":\t", b":  ", b" : ", b" :", b":\r\n ", b": \r\n ", b":
 _ODD_AFTER_USUAL = tuple(HEADER + more for more in (b" ", b"\t", b"\r\n ", b"\r\n\t"))
 _EMPTY = (ANCHOR + b":\r\n", ANCHOR + b": \r\n")
 _FOLDS = (b" ", b"\t")
+# As chan_sip looks for it in the top Via (channels/chan_sip.c, check_via): in any case, no blank before the sign.
+_MADDR = b"maddr="
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class UserAgentPolicy:
     missing_header: bool
     learn_for: int
     never: Sequence[Network]
+    no_maddr: bool = False
 
 
 def read_options(options: Mapping[str, Any], signatures: Sequence[Signature]) -> UserAgentPolicy:
@@ -76,21 +82,25 @@ def read_options(options: Mapping[str, Any], signatures: Sequence[Signature]) ->
         options["missing_user_agent"],
         options["learn_for"],
         [network for version in (4, 6) for network in collapse(never, version, "never")],
+        options["no_maddr"],
     )
 
 
 def member(common: Common, wanted: UserAgentPolicy, family: Family) -> Member:
     """The rules of one family."""
+    more = {MADDR_CHAIN: tuple(_maddr(common, family))} if wanted.no_maddr else {}
     return Member(
         CHAIN_UA,
         common.selectors,
         {
+            **more,
             CHAIN_UA: tuple(_entry(common, wanted, family)),
             HEADER_CHAIN: tuple(_header(wanted)),
             ODD_CHAIN: tuple(_odd(wanted)),
             HIT_CHAIN: tuple(_hit(common, wanted, family)),
             STOP_CHAIN: () if common.observe else tuple(verdict(common, family, STOP_CHAIN)),
         },
+        asides=tuple((selector, MADDR_CHAIN) for selector in common.selectors) if wanted.no_maddr else (),
     )
 
 
@@ -114,6 +124,16 @@ def _entry(common: Common, wanted: UserAgentPolicy, family: Family) -> list[Rule
         if signature.match == PAYLOAD
     ]
     return rules
+
+
+def _maddr(common: Common, family: Family) -> list[Rule]:
+    """Nobody is learned from it: the packet's own source may be as false as the other one."""
+    found = m.string(_MADDR, ignore_case=True, across_fragments=True)
+    trusted = Rule(MADDR_CHAIN, (m.in_set(TRUSTED + family.suffix),), "RETURN")
+    if common.observe:
+        note = m.note(MADDR_CHAIN, family)
+        return [trusted, replace(note, matches=(found, *note.matches))]
+    return [trusted, Rule(MADDR_CHAIN, (found, m.comment("maddr=")), STOP_CHAIN, goto=True)]
 
 
 def _header(wanted: UserAgentPolicy) -> list[Rule]:

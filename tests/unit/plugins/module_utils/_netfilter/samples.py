@@ -49,7 +49,12 @@ SIGNATURES = (
 )
 
 SAMPLES: dict[str, dict[str, Any]] = {
-    "enforce": {"ports": ["5060:5061", "5070"], "learn_for": 600, "never": ["192.0.2.7", "2001:db8::/32"]},
+    "enforce": {
+        "ports": ["5060:5061", "5070"],
+        "learn_for": 600,
+        "never": ["192.0.2.7", "2001:db8::/32"],
+        "no_maddr": True,
+    },
     "observe": {
         "mode": "observe",
         "protocols": ["udp"],
@@ -81,6 +86,7 @@ _OWN_DEFAULTS: dict[str, Any] = {
     "missing_user_agent": False,
     "learn_for": 3600,
     "never": [],
+    "no_maddr": False,
 }
 
 
