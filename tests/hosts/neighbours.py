@@ -28,6 +28,20 @@ class Neighbours:
         self.trusted = {family: self._neighbour(family, 201) for family in (4, 6)}
         self.stranger = {family: self._neighbour(family, 202) for family in (4, 6)}
 
+    def at(self, number: int) -> dict[int, str]:
+        """One more address of either family, with that number in the host's network."""
+        return {family: self._neighbour(family, number) for family in (4, 6)}
+
+    def reaching(
+        self, source: dict[int, str], family: int, kind: int = socket.SOCK_DGRAM, port: int = 5060
+    ) -> socket.socket:
+        """A socket that is bound to an address of this machine, and connected to the host."""
+        sock = socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, kind)
+        self._bind(sock, family, source)
+        sock.settimeout(PATIENCE)
+        sock.connect((self._targets[family], port))
+        return sock
+
     def _neighbour(self, family: int, number: int) -> str:
         target = self._targets[family]
         return target[: target.rindex(":" if family == 6 else ".") + 1] + str(number)
@@ -45,9 +59,7 @@ class Neighbours:
     def is_answered(self, source: dict[int, str], family: int, user_agent: str, patience: float) -> bool:
         """Whether Asterisk answers an OPTIONS request over UDP, which is sent again until ``patience`` seconds are over."""
         target, call = self._targets[family], uuid.uuid4().hex
-        with socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            self._bind(sock, family, source)
-            sock.connect((target, 5060))
+        with self.reaching(source, family) as sock:
             here, there = (f"[{name}]" if family == 6 else name for name in (source[family], target))
             lines = [
                 f"OPTIONS sip:{there} SIP/2.0",

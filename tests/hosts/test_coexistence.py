@@ -40,7 +40,7 @@ backend = systemd
 @pytest.fixture(scope="module")
 def host() -> Iterator[Machine]:
     made = Machine("coexistence", "debian12")
-    for names in (("ufw",), ("firewalld", "nftables"), ("fail2ban", "python3-systemd")):
+    for names in (("ufw",), ("firewalld", "nftables")):
         made.install(*names)
     server = made.start("python3", "-c", ANSWER)
     yield made
