@@ -71,7 +71,7 @@ def _guess(sock: socket.socket, here: str) -> float:
     """One wrong password; when its answer to the challenge went out."""
     request = Request(user="1001", uri="sip:sip.lab.example")
     sock.send(request.wire(here, "udp"))
-    challenge = Message.parse(sock.recv(65535)).header("WWW-Authenticate")
+    challenge = Message.parse(sock.recv(65535)).header("www-authenticate")
     header = credentials(challenge, request)
     sock.send(replace(request, headers=(header,), number=2).wire(here, "udp"))
     sent = time.monotonic()
@@ -100,7 +100,7 @@ def _once(neighbours: Neighbours, number: int) -> float:
             sock.send(request.wire(f"{host}:{port}", "udp"))
             try:
                 while True:
-                    answered.add(Message.parse(sock.recv(65535)).header("Call-ID"))
+                    answered.add(Message.parse(sock.recv(65535)).header("call-id"))
             except TimeoutError:
                 last = max((when for name, when in asked if name in answered), default=sent)
                 quiet = time.monotonic() - last

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 
@@ -34,7 +35,7 @@ def steps(name: str) -> list[str]:
     text = ACTION.read_text(encoding="utf-8")
     found = re.search(rf"^{name} = ((?:.+\n)(?:[ ]+.+\n)*)", text, flags=re.M)
     assert found
-    return [line.strip() for line in found[1].splitlines()]
+    return [line.strip().replace("%%", "%") for line in found[1].splitlines()]
 
 
 def act(lab: Lab, step: str, jail: str, family: int, **tags: object) -> None:
@@ -45,6 +46,7 @@ def act(lab: Lab, step: str, jail: str, family: int, **tags: object) -> None:
         "list": f"sipguard-jails{family}",
         "inet": "inet6" if family == 6 else "inet",
         "name": jail,
+        "time": f"{time.time():.5f}",
         **tags,
     }
     for tag, value in values.items():
@@ -53,11 +55,11 @@ def act(lab: Lab, step: str, jail: str, family: int, **tags: object) -> None:
     lab.pbx.run("sh", "-ec", script)
 
 
-def jail(lab: Lab, name: str = "sipguard-asterisk", seconds: int = 600) -> None:
+def jail(lab: Lab, name: str = "sipguard-asterisk", seconds: int = 600, **tags: object) -> None:
     for family in (4, 6):
         act(lab, "actionstart", name, family)
         for address in (JAILED[family], NETWORK[family]):
-            act(lab, "actionban", name, family, ip=address, bantime=seconds)
+            act(lab, "actionban", name, family, ip=address, bantime=seconds, **tags)
 
 
 def hears(lab: Lab, source: dict[int, str]) -> list[bool]:
@@ -126,6 +128,17 @@ def test_kernel_ends_what_it_can_count(nft_lab: Lab, seconds: int, left: range) 
     assert all(int(number) in left for number in said)
 
 
+def test_ban_of_before_a_restart_lasts_no_longer_than_it_had_left(nft_lab: Lab) -> None:
+    jail(nft_lab, "sipguard-asterisk", 600, time=int(time.time()) - 500)
+    jail(nft_lab, "sipguard-scan", 600, time=int(time.time()) - 700)
+    jail(nft_lab, "sshd", -1, time=int(time.time()) - 700)
+    said = re.findall(r"^add jail-(\S+)4 \S+ timeout (\d+)", nft_lab.pbx.run("ipset", "save"), flags=re.M)
+    left = {name: int(number) for name, number in said}
+    assert 90 < left["sipguard-asterisk"] <= 100
+    assert left.get("sipguard-scan", 0) <= 1
+    assert left["sshd"] == 0
+
+
 def test_why_and_unban_know_of_jails(jailing: Lab) -> None:
     for family in (4, 6):
         report = json.loads(sipguard(jailing, "why", JAILED[family], "--json", status=1))
@@ -134,6 +147,9 @@ def test_why_and_unban_know_of_jails(jailing: Lab) -> None:
         assert all(each["stops"] for each in jails)
         inside = sipguard(jailing, "why", WITHIN[family], status=1)
         assert f"banned as part of {NETWORK[family]} by fail2ban's jail sshd" in inside
+        part = command.sipguard(jailing, "unban", WITHIN[family])
+        assert part.returncode == 2
+        assert f"{WITHIN[family]} is banned as part of {NETWORK[family]} by fail2ban's jail sshd: unban" in part.stderr
         said = sipguard(jailing, "unban", JAILED[family])
         assert "taken out of fail2ban's jail sipguard-asterisk, fail2ban's jail sshd" in said
     assert all(hears(jailing, JAILED))

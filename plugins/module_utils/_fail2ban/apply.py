@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ _PATIENCE = 30  # s, for a server that starts
 _POLL = 0.2  # s
 # Files that say nothing of this host: where one comes or goes as a whole, its name says enough.
 _BULK = ("action.d/", "filter.d/")
+_ACTION = "sipguard"
 _OURS = "sipguard"  # how the names of our own jails begin
 _MODULES = "/usr/lib/python3/dist-packages"
 # What Debian's fail2ban only recommends: without the first it polls its files, without the second it cannot read the journal.
@@ -98,6 +100,7 @@ class _Job:
         self._server = fail2ban.Fail2ban(host)
         self._tree = Tree(request.config_dir)
         self._out = Outcome(boot=boot_loader() or "")
+        self._ours: frozenset[str] = frozenset()
 
     # -- present
 
@@ -122,23 +125,24 @@ class _Job:
         wanted = self._files()
         own = self._tree.own()
         gone = sorted(own.keys() - wanted.keys())
-        running = None if out.missing_packages else self._server.jails()
-        jails = enabled_jails(wanted)
-        out.jails = jails
-        changed = own != wanted
-        if (changed or running is None or not set(jails) <= set(running)) and not (
-            out.missing_packages or out.missing_logs
-        ):
+        # Whatever the administrator says of our jails counts, so it is not missed.
+        foreign = self._tree.foreign()
+        off = {section.name for section in foreign if section.off}
+        jails = out.jails = [name for name in enabled_jails(wanted) if name not in off]
+        self._ours = _with_our_action(wanted) - {section.name for section in foreign if "action" in section.options}
+        running = None if out.missing_packages else self._server.jails(jails)
+        if not (out.missing_packages or out.missing_logs):
             self._try(wanted)
         self._packages_diff()
-        targets = {family: snapshot.policy(family, "filter") for family in engine.families}
-        before = dict(targets)
-        targets = {family: policy.with_drop(JAILS) for family, policy in targets.items()}
-        self._converge(engine, snapshot, targets)
+        before = {family: snapshot.policy(family, "filter") for family in engine.families}
+        self._converge(engine, snapshot, {family: policy.with_drop(JAILS) for family, policy in before.items()})
         self._files_diff(own, wanted)
-        waiting = sorted(set(jails) - set(running or ()))
+        lacking = self._lacking(jails, running)
+        out.add(
+            "".join(f"jail {name}: {what}\n" for name, what in lacking.items()),
+            "".join(f"jail {name}: on\n" for name in lacking),
+        )
         enabled = self._enabled()
-        out.add("".join(f"jail {name}: off\n" for name in waiting), "".join(f"jail {name}: on\n" for name in waiting))
         out.add("" if enabled else f"{_UNIT}: not started at boot\n", "" if enabled else f"{_UNIT}: started at boot\n")
         if self._check:
             return out
@@ -146,11 +150,12 @@ class _Job:
             self._tree.put({name: text for name, text in wanted.items() if own.get(name) != text}, gone)
             if running is None:
                 self._start()
-            elif changed or waiting:
+            elif own != wanted or lacking:
                 self._server.reload()
                 out.done.append("reloaded")
-            if running is None or changed or waiting:
+            if running is None or own != wanted or lacking:
                 self._await(jails)
+                self._restart_others(set(enabled_jails(own)) - set(jails))
         except (SipguardError, KeyboardInterrupt):
             self._undo(own, wanted, running, engine, before)
             raise
@@ -158,6 +163,16 @@ class _Job:
             output(self._host, ["systemctl", "--quiet", "enable", _UNIT])
             out.done.append("enabled")
         return out
+
+    def _lacking(self, jails: Iterable[str], running: Mapping[str, Sequence[str]] | None) -> dict[str, str]:
+        """Those of the jails that do not ban as they should, and what they do instead."""
+        found = {}
+        for name in sorted(jails):
+            if name not in (running or {}):
+                found[name] = "off"
+            elif name in self._ours and list((running or {})[name]) != [_ACTION]:
+                found[name] = f"bans with {', '.join((running or {})[name]) or 'nothing'}"
+        return found
 
     def _missing_packages(self) -> list[str]:
         found = [name for name in ("iptables", "ipset") if self._host.which(name) is None]
@@ -217,18 +232,20 @@ class _Job:
 
     def _try(self, wanted: Mapping[str, str]) -> None:
         """Raise SipguardError when fail2ban does not take these files, and say whose fault that is."""
-        with self._tree.staged(wanted) as aside:
-            objection = self._server.objection(aside)
+        objection = self._objection(wanted)
         if not objection:
             return
-        with self._tree.staged({}) as aside:
-            without = self._server.objection(aside)
-        if without == objection:
-            raise SipguardError(
-                f"fail2ban's configuration in {self._tree.directory} is wrong with or without sipguard: {objection}; nothing was "
-                "changed: mend it, then run again"
-            )
-        raise SipguardError(f"fail2ban does not take sipguard's jails: {objection}; nothing was changed")
+        ours = [name for name in self._out.jails if re.search(rf"\b{re.escape(name)}\b", objection)]
+        if "sipguard" in objection or (ours and self._objection({}) != objection):
+            raise SipguardError(f"fail2ban does not take sipguard's jails: {objection}; nothing was changed")
+        raise SipguardError(
+            f"fail2ban's configuration in {self._tree.directory} is wrong with or without sipguard: {objection}; nothing was "
+            "changed: mend it, then run again"
+        )
+
+    def _objection(self, files: Mapping[str, str]) -> str:
+        with self._tree.staged(files) as aside:
+            return self._server.objection(aside).replace(aside, self._tree.directory)
 
     # -- parts of a diff, and what they are about
 
@@ -280,24 +297,34 @@ class _Job:
             self._server.start()
         self._out.done.append("started")
 
-    def _await(self, jails: Iterable[str]) -> None:
-        """Raise SipguardError when they do not run."""
-        missing = set(jails)
+    def _await(self, jails: Sequence[str]) -> None:
+        """Raise SipguardError when they do not run, or do not ban."""
+        lacking: dict[str, str] = {}
+        restarted: set[str] = set()
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
-            missing = set(jails) - set(self._server.jails() or ())
-            if not missing:
+            running = self._server.jails(jails)
+            lacking = self._lacking(jails, running)
+            if not lacking:
                 return
+            for name in [name for name in lacking if name in (running or {}) and name not in restarted]:
+                self._server.reload(name)
+                restarted.add(name)
             time.sleep(_POLL)
         raise SipguardError(
-            f"fail2ban does not run the jails {', '.join(sorted(missing))}, so its files were put back: see /var/log/fail2ban.log"
+            f"fail2ban does not run the jails {', '.join(lacking)}, so its files were put back: see /var/log/fail2ban.log"
         )
+
+    def _restart_others(self, jails: Iterable[str]) -> None:
+        """Those that were ours and are somebody else's now: what a reload has left of them bans nobody."""
+        for name in sorted(set(jails) & set(self._server.jails() or {})):
+            self._server.reload(name)
 
     def _undo(
         self,
         own: Mapping[str, str],
         wanted: Mapping[str, str],
-        running: Sequence[str] | None,
+        running: Mapping[str, Sequence[str]] | None,
         engine: Engine,
         before: Mapping[Family, Policy],
     ) -> None:
@@ -305,7 +332,7 @@ class _Job:
         problems = []
         for step in (
             lambda: self._tree.put(own, sorted(wanted.keys() - own.keys())),
-            lambda: self._stop() if running is None else self._server.reload(),
+            lambda: self._stop() if running is None else self._go_on(set(enabled_jails(wanted)) & set(running)),
             lambda: engine.converge(before, engine.snapshot(), persist=self._request.persist, check=False),
         ):
             try:
@@ -315,11 +342,16 @@ class _Job:
         if problems:
             raise SipguardError(f"going back failed as well: {'; '.join(problems)}")
 
+    def _go_on(self, jails: Iterable[str]) -> None:
+        """With the files as they are."""
+        self._server.reload()
+        self._restart_others(jails)
+
     def _stop(self) -> None:
         if self._systemd():
-            output(self._host, ["systemctl", "stop", _UNIT])
-        else:
-            self._host.run([self._host.which(fail2ban.CLIENT) or fail2ban.CLIENT, "stop"])
+            self._host.run(["systemctl", "stop", _UNIT])
+        if self._server.jails() is not None:  # somebody started it otherwise
+            self._server.stop()
 
     # -- absent
 
@@ -329,18 +361,20 @@ class _Job:
         running = self._server.jails() if own and self._server.installed() else None
         objection = ""
         if running is not None:
-            with self._tree.staged({}) as aside:
-                objection = self._server.objection(aside)
+            objection = self._objection({})
         self._files_diff(own, {})
         if not self._check:
             self._tree.put({}, own)
             if running is not None and objection:
                 out.warnings.append(
-                    f"without sipguard's files fail2ban's configuration does not load ({objection}); it was stopped"
+                    f"without sipguard's files fail2ban's configuration does not load ({objection}); it was stopped, and is not "
+                    "started at boot any more"
                 )
                 self._stop()
+                if self._systemd():
+                    self._host.run(["systemctl", "--quiet", "disable", _UNIT])
             elif running is not None:
-                self._server.reload()
+                self._go_on(enabled_jails(own))
                 out.done.append("reloaded")
         if all(self._netfilter.which(command) for command in NEEDED):
             self._take_rule_away()
@@ -371,9 +405,19 @@ def _taken(name: str, options: Mapping[str, str], foreign: Iterable[Section]) ->
     """What somebody else says of a jail that is not ours by name: of the same one, or of another with the same filter."""
     if name.startswith(_OURS):
         return None
-    mine = options.get("filter") or name
+    mine = Section(name, "", options)
     for section in foreign:
-        theirs = (section.filter or section.name).partition("[")[0].strip()
-        if section.name == name or theirs == mine.partition("[")[0].strip():
+        if section.name == name or section.filter == mine.filter:
             return section
     return None
+
+
+def _with_our_action(files: Mapping[str, str]) -> frozenset[str]:
+    """Jails that ban with our action, and with nothing else."""
+    return frozenset(
+        name
+        for path, text in files.items()
+        if path.startswith("jail.d/")
+        for name, options in sections(text, path).items()
+        if re.fullmatch(rf"{_ACTION}(?:\[[^\]]*\])?", options.get("action", "").strip())
+    )

@@ -12,10 +12,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from collections.abc import Sequence
 
 from .._asterisk.cli import Cli
 from .._asterisk.effective import Effective
+from .._asterisk.tree import ConfigDirectory, load
 from .._netfilter.runner import Runner
 from .._sip.errors import OptionError, SipguardError
 
@@ -31,6 +33,7 @@ _DATED = re.compile(
 _READ = re.compile(
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?|[A-Z][a-z]{2} [ 0-3]\d \d\d:\d\d:\d\d"
 )
+_DATE = "%b %e %T"  # without dateformat (main/logger.c)
 _SHOWN = 35  # characters of a path that "logger show channels" prints
 
 
@@ -59,18 +62,33 @@ def _among(path: str, shown: set[str]) -> bool:
     return os.path.realpath(path) in shown or any(len(each) >= _SHOWN and path.startswith(each) for each in shown)
 
 
-def check_dates(paths: Sequence[str]) -> None:
-    """Raise OptionError for a file whose last lines begin with a date that the filters cannot read."""
+def _mended(directory: str, since: float) -> bool:
+    """Whether somebody has given Asterisk dates that the filters read since then (seconds since the epoch)."""
+    try:
+        if os.stat(f"{directory}/logger.conf").st_mtime <= since:
+            return False
+    except OSError:
+        return False
+    general = load(ConfigDirectory(directory), "logger.conf").first("general")
+    said = general.first("dateformat") if general else None
+    # %q is Asterisk's own, fractions of a second
+    example = time.strftime(re.sub(r"%\d?q", "0", said.value if said else _DATE), time.gmtime(0))
+    return _READ.fullmatch(example) is not None
+
+
+def check_dates(paths: Sequence[str], directory: str = "/etc/asterisk") -> None:
+    """Raise OptionError for a file whose last lines begin with a date that the filters cannot read, and the next ones will as well."""
     for path in paths:
         try:
             with open(path, "rb") as stream:
-                stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL))
+                about = os.fstat(stream.fileno())
+                stream.seek(max(0, about.st_size - _TAIL))
                 text = stream.read(_TAIL).decode("latin-1")
         except OSError:
             continue
         dates = [found["json"] or found["plain"] or "" for found in _DATED.finditer(text)]
         date = dates[-1] if dates else ""
-        if dates and not _READ.fullmatch(date):
+        if dates and not _READ.fullmatch(date) and not _mended(directory, about.st_mtime):
             raise OptionError(
                 "logs",
                 path,

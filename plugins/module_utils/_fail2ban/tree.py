@@ -29,6 +29,10 @@ _NAME = re.compile(rf"(?:{'|'.join(re.escape(folder) for folder in _FOLDERS)})/s
 _MAX_SIZE = 1048576  # bytes
 # The package's own choice for its jail of sshd, nobody's decision.
 _PACKAGED = "defaults-debian.conf"
+# What fail2ban's own test lets pass, and its server does not (server/utils.py, str2seconds).
+_TIME = re.compile(r"-?\d+|(?:\d+ *(?:s|sec|m|min|h|hours?|d|days?|w|weeks?|mo|months?|y|years?) *)+")
+_TIMES = ("bantime", "bantime.maxtime", "bantime.rndtime", "findtime", "dbpurgeage")
+_COUNT = re.compile(r"[1-9]\d{0,8}")
 _TRUE = ("1", "on", "true", "yes")
 
 
@@ -41,9 +45,21 @@ def check_files(files: object, option: str) -> dict[str, str]:
             raise OptionError(option, path, f"sipguard*.conf in one of {', '.join(_FOLDERS)} would be right")
         if not isinstance(text, str) or not text.endswith("\n") or "\0" in text or len(text) > _MAX_SIZE:
             raise OptionError(f"{option}.{path}", "(its text)", "lines of text, at most 1 MiB, would be right")
-        if path.startswith("jail.d/"):
-            sections(text, f"{option}.{path}")
+        if path.startswith(("jail.d/", "fail2ban.d/")):
+            _check_values(text, f"{option}.{path}")
     return {str(path): str(text) for path, text in files.items()}
+
+
+def _check_values(text: str, what: str) -> None:
+    """Raise SipguardError for times and numbers that are none; what is interpolated is left to fail2ban."""
+    for name, options in sections(text, what).items():
+        for key, value in options.items():
+            if "%(" in value:
+                continue
+            if key in _TIMES and not _TIME.fullmatch(value):
+                raise OptionError(f"{what} [{name}] {key}", value, "a time such as 600, 10m, 1h or 7d would be right")
+            if key == "maxretry" and not _COUNT.fullmatch(value):
+                raise OptionError(f"{what} [{name}] {key}", value, "a number of 1 or more would be right")
 
 
 def sections(text: str, what: str) -> dict[str, dict[str, str]]:
@@ -73,7 +89,16 @@ class Section:
 
     name: str
     file: str
-    filter: str
+    options: Mapping[str, str]
+
+    @property
+    def filter(self) -> str:
+        """By name; a jail without one has the filter of its own name (jail.conf)."""
+        return (self.options.get("filter") or self.name).partition("[")[0].strip()
+
+    @property
+    def off(self) -> bool:
+        return self.options.get("enabled", "true").lower() not in _TRUE
 
 
 class Tree:
@@ -110,7 +135,7 @@ class Tree:
             with contextlib.suppress(OSError, SipguardError):
                 text = path.read_text(encoding="utf-8", errors="replace")
                 for name, options in sections(text, str(path)).items():
-                    found.append(Section(name, str(path), options.get("filter", "")))
+                    found.append(Section(name, str(path), options))
         return found
 
     @contextlib.contextmanager

@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .._netfilter import sets
 from .._netfilter.names import FAMILIES, JAILS, Family
 from .._netfilter.runner import Completed, Runner, output
 from .._sip.addresses import Network
 from .._sip.errors import SipguardError
+from .bans import containing
 
-__all__ = ["CLIENT", "Fail2ban", "jail_name", "jail_sets", "unban"]
+__all__ = ["CLIENT", "Fail2ban", "covering", "jail_name", "jail_sets", "unban"]
 
 CLIENT = "fail2ban-client"
 _PREFIX = "jail-"
+_ACTIONS = re.compile(r"The jail (\S+) has the following actions:\n((?:(?!fail2ban>).*\n)*)")
 _JAIL_LIST = re.compile(r"Jail list:[ \t]*(.*)")
-# Lines of its log on standard error: date, module, process, level, words.
-_COMPLAINT = re.compile(r"^\S+ \S+ fail2ban\S* *\[\d+\]: (?:ERROR|CRITICAL) +(.+)$", re.MULTILINE)
-_VERDICT = "ERROR: test configuration failed"
+# Its log on standard error: date, module, process, level, words, which may go on for some lines.
+_ENTRY = re.compile(r"^\S+ \S+ fail2ban\S* *\[\d+\]: ([A-Z]+) +", re.MULTILINE)
+_VERDICT = re.compile(r"^(?:\S+ \S+ fail2ban\S* *\[\d+\]: ERROR +)?ERROR: test configuration failed$", re.MULTILINE)
 
 
 class Fail2ban:
@@ -49,22 +51,32 @@ class Fail2ban:
             raise SipguardError(f"fail2ban does not work on this host: {_said(done)}")
         return tuple(int(part) for part in found[1].split("."))
 
-    def jails(self) -> list[str] | None:
-        """The jails that run; None when no server answers."""
-        done = self._run("status")
-        found = _JAIL_LIST.search(done.stdout)
-        if done.returncode or not found:
+    def jails(self, about: Iterable[str] = ()) -> dict[str, list[str]] | None:
+        """The jails that run, and the actions of those in ``about``; None when no server answers.
+
+        A jail without an action bans nobody, and says all the same that it does.
+        """
+        # Its shell, so that any number of questions costs one process.
+        script = "".join(f"{line}\n" for line in ("status", *(f"get {name} actions" for name in about)))
+        said = self._runner.run([self._runner.which(CLIENT) or CLIENT, "-i"], script).stdout
+        found = _JAIL_LIST.search(said)
+        if not found:
             return None
-        return [name for name in re.split(r",\s*", found[1].strip()) if name]
+        actions = {name: lines.replace(",", " ").split() for name, lines in _ACTIONS.findall(said)}
+        return {name: actions.get(name, []) for name in re.split(r",\s*", found[1].strip()) if name}
 
     def objection(self, directory: str) -> str:
         """What fail2ban has against a directory of configuration, "" for nothing."""
         done = self._run("-c", directory, "-t")
         return _said(done) if done.returncode else ""
 
-    def reload(self) -> None:
-        """Bans and jails that stay the same go on. Raises SipguardError."""
-        done = self._run("reload")
+    def reload(self, restart: str = "") -> None:
+        """Bans and jails that stay the same go on; a jail to ``restart`` gets its bans back. Raises SipguardError.
+
+        A reload takes away the old action of a jail that gets another one, and forgets the new one (server/actions.py, 0.11.2 to
+        1.1.1); only a restart of that jail helps.
+        """
+        done = self._run("reload", *(["--restart", restart] if restart else []))
         if done.returncode:
             raise SipguardError(f"fail2ban cannot reload: {_said(done)}")
 
@@ -73,6 +85,10 @@ class Fail2ban:
         done = self._run("start")
         if done.returncode:
             raise SipguardError(f"fail2ban does not start: {_said(done)}")
+
+    def stop(self) -> None:
+        """However it was started."""
+        self._run("stop")
 
     def banning(self, entries: Sequence[str]) -> list[list[str]]:
         """For each address, or network as it was banned, the jails that ban it; empty lists where no server answers."""
@@ -97,11 +113,12 @@ class Fail2ban:
 
 def _said(done: Completed) -> str:
     """The reason among all that it prints, in one line."""
-    text = f"{done.stderr}\n{done.stdout}"
-    complaints = [found for found in _COMPLAINT.findall(text) if found != _VERDICT]
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    text = _VERDICT.sub("", f"{done.stderr}\n{done.stdout}")
+    dummy, *entries = _ENTRY.split(text)
+    complaints = [words for level, words in zip(entries[::2], entries[1::2]) if level in ("ERROR", "CRITICAL")]
+    lines = [line for line in text.split("\n") if line.strip()]
     said = complaints[0] if complaints else lines[-1] if lines else f"exit status {done.returncode}"
-    return ascii(said)[1:-1][:300]
+    return ascii(" ".join(said.split()))[1:-1][:300]
 
 
 def jail_name(set_name: str) -> str:
@@ -116,6 +133,21 @@ def jail_sets(runner: Runner, headers: Mapping[str, sets.SetHeader]) -> dict[Fam
         name = JAILS + family.suffix
         filled = name in headers and headers[name].entries
         found[family] = list(sets.read_members(runner, name)) if filled else []
+    return found
+
+
+def covering(runner: Runner, networks: Sequence[Network]) -> dict[str, tuple[str, str]]:
+    """For each address, or network, that some jail bans as part of a larger network: that network, and the jail."""
+    headers = sets.read_headers(runner)
+    found = {}
+    for family, names in jail_sets(runner, headers).items():
+        for name in names:
+            members = sets.read_members(runner, name) if name in headers and headers[name].entries else {}
+            for network in networks if members else ():
+                text = sets.member_text(network)
+                for member in containing(members, network) if network.version == family.version else ():
+                    if member != text:
+                        found[text] = (member, jail_name(name))
     return found
 
 

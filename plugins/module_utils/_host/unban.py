@@ -54,6 +54,7 @@ def unban(
         lists, errors = read_lists(directory)
         addresses = [network.network_address for network in networks if network.prefixlen == network.max_prefixlen]
         listed = [address for address in addresses if blocklist.find(lists, address.version, int(address))]
+        _refuse_parts(runner, networks)
         done = bans.lift(runner, networks, persist=persist, check=check, directory=directory)
         done.warnings += errors
         _forget_learned(runner, networks, done, check=check)
@@ -84,6 +85,16 @@ def unban(
             )
         done.said[text] = "; ".join(words) or "nothing to take it out of"
     return done
+
+
+def _refuse_parts(runner: Runner, networks: Sequence[Network]) -> None:
+    """Raise Refusal for what a jail has banned as part of a network, of which no part can be taken."""
+    refused = {
+        text: f"{text} is banned as part of {member} by fail2ban's jail {jail}: unban {member}, or trust {text}"
+        for text, (member, jail) in fail2ban.covering(runner, networks).items()
+    }
+    if refused:
+        raise bans.Refusal(refused)
 
 
 def _free(runner: Runner, networks: Sequence[Network], done: bans.Done, *, check: bool) -> None:

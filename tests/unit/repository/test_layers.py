@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "_netfilter": {"_sip"},
     "_asterisk": {"_sip"},
     "_host": {"_sip", "_netfilter", "_asterisk"},
+    "_fail2ban": {"_sip", "_netfilter", "_asterisk", "_host"},
 }
 
 PLUGINS = sorted((TOP / "plugins").rglob("*.py"))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._fail2ban import apply as applying
 from ansible_collections.sipguard.pbx.plugins.module_utils._fail2ban.apply import ADDRESSES, Outcome, Request
-from ansible_collections.sipguard.pbx.plugins.module_utils._fail2ban.tree import Tree, enabled_jails
+from ansible_collections.sipguard.pbx.plugins.module_utils._fail2ban.tree import Tree, sections
 from ansible_collections.sipguard.pbx.plugins.module_utils._host import protected
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.protected import Protected
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store
@@ -24,7 +25,7 @@ from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 
 FILES = {
     "action.d/sipguard.conf": "[Definition]\nactionban = x\n",
-    "jail.d/sipguard-sshd.conf": "[sshd]\nenabled = true\nfilter = sshd\n",
+    "jail.d/sipguard-sshd.conf": "[sshd]\nenabled = true\nfilter = sshd\naction = sipguard[name=sshd]\n",
 }
 ASTERISK = {"jail.d/sipguard-asterisk.conf": "[sipguard-asterisk]\nenabled = true\n"}
 
@@ -35,12 +36,21 @@ class Server:
 
     root: Path
     host: FakeHost
-    jails: list[str] | None = None
+    jails: dict[str, list[str]] | None = None
     version: str = "1.0.2"
     loads: bool = True
     objection: str = ""
     reloads: int = 0
     said: list[str] = field(default_factory=list)
+
+    def read(self) -> dict[str, list[str]]:
+        """Jails and their actions as they are written."""
+        found: dict[str, list[str]] = {}
+        for path in [*sorted((self.root / "jail.d").glob("*.conf")), self.root / "jail.local"]:
+            for name, options in sections(path.read_text(), "").items() if path.exists() else ():
+                if options.get("enabled") == "true":
+                    found[name] = [options.get("action", "iptables").partition("[")[0]]
+        return found
 
     def answer(self, argv: Sequence[str], stdin: str) -> Completed | None:
         if any(word.endswith("/asterisk") for word in argv):
@@ -55,16 +65,33 @@ class Server:
             text = "".join(path.read_text() for path in sorted(Path(words[1]).rglob("*.*")) if path.is_file())
             wrong = self.objection if self.objection and self.objection in text else ""
             return Completed(
-                255 if wrong else 0, "", f"x y fail2ban [1]: ERROR   cannot read {wrong}\n" if wrong else ""
+                255 if wrong else 0, "", f"x y fail2ban [1]: ERROR   cannot read {wrong} of sshd\n" if wrong else ""
             )
-        if words == ["status"]:
+        if words == ["-i"]:
             if self.jails is None:
                 return Completed(255, "", "nobody\n")
-            return Completed(0, f"`- Jail list:\t{', '.join(self.jails)}\n", "")
+            said = f"Fail2Ban v1\n\nfail2ban> Status\n`- Jail list:\t{', '.join(self.jails)}\n"
+            for name in re.findall(r"^get (\S+) actions$", stdin, flags=re.M):
+                actions = self.jails.get(name, [])
+                said += (
+                    f"fail2ban> The jail {name} has the following actions:\n{' '.join(actions)}\n"
+                    if actions
+                    else "fail2ban> No\n"
+                )
+            return Completed(255, f"{said}fail2ban> ", "EOF\n")
         if words in (["reload"], ["start"]):
             self.reloads += 1
-            if self.loads or self.jails is None:
-                self.jails = enabled_jails(Tree(str(self.root)).own()) if self.loads else []
+            if self.loads:
+                read = self.read()
+                # A jail that gets another action has none.
+                old = self.jails or {}
+                self.jails = {name: found if old.get(name, found) == found else [] for name, found in read.items()}
+            else:
+                self.jails = self.jails or {}
+            return Completed(0, "OK\n", "")
+        if words[:2] == ["reload", "--restart"]:
+            assert self.jails is not None
+            self.jails[words[2]] = self.read()[words[2]]
             return Completed(0, "OK\n", "")
         if words == ["stop"]:
             self.jails = None
@@ -108,7 +135,7 @@ def test_four_runs(server: Server) -> None:
     real = run(server)
     assert (real.before, real.after) == (check.before, check.after)
     assert real.done == ["started"]
-    assert server.jails == ["sshd"]
+    assert server.jails == {"sshd": ["sipguard"]}
     assert not run(server, check=True).changed
     again = run(server)
     assert (again.changed, again.done, server.reloads) == (False, [], 1)
@@ -123,14 +150,14 @@ def test_whoever_is_needed_is_never_banned_but_not_who_is_logged_in(server: Serv
 
 def test_jail_that_is_off_in_the_server_is_a_difference(server: Server) -> None:
     run(server)
-    server.jails = []
+    server.jails = {}
     assert run(server, check=True).after == "jail sshd: on\n"
     assert run(server).done == ["reloaded"]
-    assert server.jails == ["sshd"]
+    assert server.jails == {"sshd": ["sipguard"]}
 
 
 def test_server_that_runs_is_reloaded_and_not_started(server: Server) -> None:
-    server.jails = ["own"]
+    server.jails = {"own": ["iptables"]}
     assert run(server).done == ["reloaded"]
     assert "start" not in server.said
 
@@ -145,7 +172,7 @@ def test_server_that_runs_is_reloaded_and_not_started(server: Server) -> None:
 @pytest.mark.parametrize("running", [True, False])
 def test_what_fail2ban_objects_to_changes_nothing(server: Server, objection: str, words: str, running: bool) -> None:
     (server.root / "jail.local").write_text("[own]\n")
-    server.jails = ["own"] if running else None
+    server.jails = {"own": ["iptables"]} if running else None
     server.objection = objection
     before = state(server)
     for check in (True, False):
@@ -154,14 +181,42 @@ def test_what_fail2ban_objects_to_changes_nothing(server: Server, objection: str
         assert state(server) == before
 
 
+def test_jail_that_ran_with_another_action_gets_ours(server: Server) -> None:
+    server.jails = {"sshd": ["iptables"]}
+    assert run(server, check=True).before.endswith("jail sshd: bans with iptables\n")
+    run(server)
+    assert server.jails == {"sshd": ["sipguard"]}
+    server.jails = {"sshd": []}
+    assert run(server, check=True).before == "jail sshd: bans with nothing\n"
+    run(server)
+    assert server.jails == {"sshd": ["sipguard"]}
+    assert not run(server).changed
+
+
+@pytest.mark.parametrize("line", ["enabled = false", "action = mine"])
+def test_what_the_administrator_says_of_our_jails_is_not_missed(server: Server, line: str) -> None:
+    files = {"jail.d/sipguard.conf": "[sipguard-web]\nenabled = true\naction = sipguard[name=web]\n"}
+    (server.root / "jail.local").write_text(f"[sipguard-web]\n{line}\n")
+    server.jails = {"sipguard-web": ["mine"]} if "action" in line else {}
+    done = run(server, check=True, files=files)
+    assert "jail sipguard-web" not in done.before + done.after.replace("[sipguard-web]", "")
+
+
+def test_jail_that_is_somebody_elses_again_gets_its_action_back(server: Server) -> None:
+    run(server)
+    (server.root / "jail.local").write_text("[sshd]\nenabled = true\naction = mine\n")
+    run(server)
+    assert server.jails == {"sshd": ["mine"]}
+
+
 @pytest.mark.parametrize("running", [True, False])
 def test_server_that_does_not_run_the_jails_gets_its_files_back(server: Server, running: bool) -> None:
-    server.jails, server.loads = (["own"] if running else None), False
+    server.jails, server.loads = ({"own": ["iptables"]} if running else None), False
     before = state(server)
     with pytest.raises(SipguardError, match="does not run the jails sshd, so its files were put back"):
         run(server)
     assert state(server)[0] == before[0]
-    assert server.jails == (["own"] if running else None)
+    assert server.jails == ({"own": ["iptables"]} if running else None)
     assert "SIPGUARD-PRE" not in server.host.tables["iptables"].save()
 
 
@@ -232,7 +287,7 @@ def test_absent_leaves_nothing(server: Server) -> None:
     server.host.sets["sipguard-jails4"][1]["jail-sshd4"] = ""
     assert run(server, check=True, state="absent").changed
     assert run(server, state="absent").changed
-    assert state(server)[:3] == (before[0], [], before[2])
+    assert state(server)[:3] == (before[0], {}, before[2])
     assert "SIPGUARD" not in server.host.tables["iptables"].save()
     assert not run(server, state="absent").changed
 

@@ -57,6 +57,27 @@ def test_check_files_refuses_a_jail_that_cannot_be_read() -> None:
         check_files({"jail.d/sipguard.conf": "[sipguard\nenabled\n"}, "files")
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("bantime = abc", "a time such as 600, 10m, 1h or 7d would be right"),
+        ("findtime = 10x", "a time such as"),
+        ("bantime.maxtime =", "a time such as"),
+        ("maxretry = 0", "a number of 1 or more would be right"),
+        ("maxretry = five", "a number of 1 or more"),
+    ],
+)
+def test_check_files_refuses_what_only_the_server_would(line: str, words: str) -> None:
+    with pytest.raises(OptionError, match=words) as caught:
+        check_files({"jail.d/sipguard.conf": f"[sipguard-web]\n{line}\n"}, "files")
+    assert f"[sipguard-web] {line.partition(' ')[0]}" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["600", "-1", "10m", "1h", "1d 12h", "2 weeks", "%(bantime)s"])
+def test_check_files_takes_a_time(value: str) -> None:
+    assert check_files({"jail.d/sipguard.conf": f"[sipguard-web]\nbantime = {value}\n"}, "files")
+
+
 def test_enabled_jails_are_those_that_are_on() -> None:
     assert enabled_jails({"jail.d/sipguard.conf": JAIL, "filter.d/sipguard.conf": JAIL}) == ["sipguard-web"]
 
@@ -84,7 +105,7 @@ def test_foreign_are_the_administrators_sections(root: Path) -> None:
     (root / "jail.d/zz.local").write_text("[sipguard-web]\nmaxretry = 3\n")
     (root / "jail.d/broken.conf").write_text("[half\n")
     found = {(each.name, Path(each.file).name, each.filter) for each in Tree(str(root)).foreign()}
-    assert found == {("own", "jail.local", "sshd[mode=extra]"), ("sipguard-web", "zz.local", "")}
+    assert found == {("own", "jail.local", "sshd"), ("sipguard-web", "zz.local", "sipguard-web")}
 
 
 def test_staged_is_what_the_directory_would_be(root: Path) -> None:

@@ -16,12 +16,30 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import Si
 from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 
 # As fail2ban 0.11.2 and 1.1.1 print them.
-STATUS = "Status\n|- Number of jail:\t2\n`- Jail list:\tsipguard-asterisk, sshd\n"
+SHELL = """\
+Fail2Ban v0.11.2 reads log file that contains password failure report
+and bans the corresponding IP addresses using firewall rules.
+
+fail2ban> Status
+|- Number of jail:\t3
+`- Jail list:\tsipguard-asterisk, sshd, own
+fail2ban> The jail sipguard-asterisk has the following actions:
+sipguard
+fail2ban> No actions for jail sshd
+fail2ban> The jail own has the following actions:
+iptables-allports, mail
+"""
 DOWN = "2026-11-21 21:06:41,388 fail2ban                [201]: ERROR   [Errno 111] Connection refused\n"
 NO_LOG = (
     "2026-11-21 21:05:47,552 fail2ban.configreader   [13]: WARNING 'allowipv6' not defined in 'Definition'. Using default one: 'auto'\n"
     "2026-11-21 21:05:47,558 fail2ban                [13]: ERROR   Failed during configuration: Have not found any log file for sshd jail\n"
     "2026-11-21 21:05:47,558 fail2ban                [13]: ERROR   ERROR: test configuration failed\n"
+)
+SYNTAX = (
+    "2026-11-21 22:05:58,900 fail2ban                [875]: ERROR   Failed during configuration: File contains no section headers.\n"
+    "file: '/etc/fail2ban/jail.local', line: 1\n"
+    "'[sshd\\n'\n"
+    "ERROR: test configuration failed\n"
 )
 CRASH = "Traceback (most recent call last):\n  File \"x\", line 1\nModuleNotFoundError: No module named 'asynchat'\n"
 
@@ -48,15 +66,16 @@ def test_version_of_one_that_does_not_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "jails"),
+    ("text", "jails"),
     [
-        (Completed(0, STATUS, ""), ["sipguard-asterisk", "sshd"]),
-        (Completed(0, "Status\n|- Number of jail:\t0\n`- Jail list:\t\n", ""), []),
-        (Completed(255, "", DOWN), None),
+        (f"{SHELL}fail2ban> ", {"sipguard-asterisk": ["sipguard"], "sshd": [], "own": ["iptables-allports", "mail"]}),
+        ("Fail2Ban v1.0.2\n\nfail2ban> Status\n|- Number of jail:\t0\n`- Jail list:\t\nfail2ban> ", {}),
+        ("Fail2Ban v1.0.2\n\nfail2ban> ", None),
     ],
 )
-def test_jails(done: Completed, jails: list[str] | None) -> None:
-    assert Fail2ban(server({"status": done})).jails() == jails
+def test_jails(text: str, jails: dict[str, list[str]] | None) -> None:
+    host = server({"-i": Completed(255, text, DOWN)})
+    assert Fail2ban(host).jails(["sipguard-asterisk", "sshd", "own"]) == jails
 
 
 @pytest.mark.parametrize(
@@ -64,6 +83,10 @@ def test_jails(done: Completed, jails: list[str] | None) -> None:
     [
         (Completed(0, "OK: configuration test is successful\n", ""), ""),
         (Completed(255, "", NO_LOG), "Failed during configuration: Have not found any log file for sshd jail"),
+        (
+            Completed(255, "", SYNTAX),
+            "Failed during configuration: File contains no section headers. file: '/etc/fail2ban/jail.local', line: 1 '[sshd\\\\n'",
+        ),
         (Completed(1, "", CRASH), "ModuleNotFoundError: No module named 'asynchat'"),
         (Completed(7, "", ""), "exit status 7"),
         (Completed(1, "", "bad \x1b[31m ü\n"), "bad \\x1b[31m \\xfc"),
