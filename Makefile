@@ -48,7 +48,7 @@ asterisk: setup ## pytest tests/asterisk: real Asterisks 16 and 22, called, scan
 
 hosts: setup ## pytest tests/hosts: whole hosts in containers, locked out, rebooted, flushed; root
 	@python -m lab images
-	@python -m pytest $(or $(TESTS),tests/hosts) $(ARGS)
+	@python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/hosts) $(ARGS)
 
 molecule: setup ## every scenario of molecule/; SCENARIOS="name ..." for some
 	@tests/bin/molecule $(SCENARIOS)

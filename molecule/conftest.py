@@ -268,7 +268,7 @@ _FILES = (
     r" ! -path '/var/lib/sipguard/lists/.*'"
     r" \( -type f -printf '%p %m %u %g %s %T@\n' -o -printf '%p %y %m %u %g %l\n' \)) | sort"
 )
-_OURS = re.compile(r"^:SIPGUARD|^-A SIPGUARD| -j SIPGUARD(-PRE)?$|^(create|add) sipguard-")
+_OURS = re.compile(r"^:SIPGUARD|^-A SIPGUARD| -j SIPGUARD(-PRE)?$|^(create|add) (sipguard|jail)-")
 
 
 @dataclass(frozen=True)

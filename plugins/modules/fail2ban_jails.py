@@ -149,6 +149,14 @@ missing_packages:
   type: list
   elements: str
   sample: [fail2ban]
+wished_packages:
+  description: >-
+    What fail2ban works better with and has not: without python3-pyinotify it looks at its files every few seconds, without
+    python3-systemd a jail that reads the journal is left out.
+  returned: success
+  type: list
+  elements: str
+  sample: [python3-pyinotify]
 missing_logs:
   description: Those of O(logs) that are not there, or to which Asterisk does not write. Only in check mode is that no error.
   returned: success
@@ -219,6 +227,7 @@ def main() -> None:
         left_out=done.left_out,
         asterisk=done.asterisk,
         missing_packages=done.missing_packages,
+        wished_packages=done.wished_packages,
         missing_logs=done.missing_logs,
         done=done.done,
         boot=done.boot,

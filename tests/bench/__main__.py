@@ -20,9 +20,9 @@ from tests.integration.harness.netns import remove_stale
 
 sys.path.insert(0, str(collection_path()))
 
-from . import asterisk, blocklist, flood, harden, packets, runs
+from . import asterisk, ban, blocklist, filters, flood, harden, packets, runs
 
-PARTS = ("packet", "run", "blocklist", "asterisk", "harden", "flood")
+PARTS = ("packet", "run", "blocklist", "asterisk", "filters", "ban", "harden", "flood")
 
 parser = argparse.ArgumentParser(
     prog="python -m tests.bench",
@@ -61,6 +61,20 @@ def _asterisk(repeats: int) -> Any:
     found = asterisk.measure(repeats)
     print(f"\nasterisk_sip_hardening, profile strict, on Asterisk 22: medians of {repeats} runs\n")
     print(asterisk.table(found), flush=True)
+    return [asdict(each) for each in found]
+
+
+def _filters(rounds: int) -> Any:
+    found = filters.measure(rounds)
+    print(f"\nfail2ban's filters for Asterisk: medians of {rounds} runs\n")
+    print(filters.table(found), flush=True)
+    return asdict(found)
+
+
+def _ban(repeats: int) -> Any:
+    found = ban.measure(repeats)
+    print(f"\nFrom the wrong password that is one too many to the first packet dropped, {repeats} bans each\n")
+    print(ban.table(found), flush=True)
     return [asdict(each) for each in found]
 
 
@@ -103,6 +117,10 @@ def main() -> None:
         kept["blocklist"] = _blocklist(wanted.backend or ["nft", "legacy"], rounds, repeats)
     if "asterisk" in parts:
         kept["asterisk"] = _asterisk(1 if wanted.quick else 5)
+    if "filters" in parts:
+        kept["filters"] = _filters(1 if wanted.quick else 5)
+    if "ban" in parts:
+        kept["ban"] = _ban(3 if wanted.quick else 20)
     if "harden" in parts:
         kept["harden"] = _harden(3)
     if "flood" in parts:

@@ -24,10 +24,11 @@ LEAST = 2e-3  # s: of a line that takes less, it is the memory and the clock tha
 
 THEIRS = "asterisk"
 OURS = {
-    "notices": ("sipguard-asterisk", "sipguard-asterisk[mode=proven]", "sipguard-asterisk[mode=scan]"),
+    "notices": ("sipguard-asterisk", "sipguard-asterisk[mode=login]", "sipguard-asterisk[mode=scan]"),
     "security": (
         "sipguard-asterisk-security",
-        "sipguard-asterisk-security[mode=proven]",
+        "sipguard-asterisk-security[mode=stream]",
+        "sipguard-asterisk-security[mode=udp]",
         "sipguard-asterisk-security[chan_sip=yes]",
         "sipguard-asterisk-challenge",
     ),

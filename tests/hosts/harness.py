@@ -19,7 +19,7 @@ from typing import Any
 __all__ = ["CHECKOUT", "Controller", "LabHost", "eventually", "lab"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PROJECT = "hosts"
+PROJECT = f"hosts{os.environ.get('PYTEST_XDIST_WORKER', '')}"  # two files of tests at a time have a fleet each
 PATIENCE = 90.0  # s in which everything that is waited for has to happen
 _SSH_SECONDS = 3  # until a new connection counts as refused
 

@@ -50,7 +50,7 @@ class Caller:
     def logs_in(self, family: int, password: str = PASSWORD, user: str = "1001", answers: bool = True) -> int:
         """Status of the last answer to a REGISTER; 0 for silence, which is taken at its word where none is expected."""
         with self._neighbours.reaching(self.source, family) as sock:
-            sock.settimeout(10 if answers else 1.5)
+            sock.settimeout(10 if answers else 0.8)
             host, port = sock.getsockname()[:2]
             here = f"[{host}]:{port}" if family == 6 else f"{host}:{port}"
             request = Request(user=user, uri="sip:sip.lab.example")
@@ -322,7 +322,6 @@ def test_what_others_have_broken_is_told_and_the_server_goes_on(
 def test_dates_that_nobody_can_read_are_told(site: Site, host: Machine) -> None:
     host.write("/var/log/asterisk/own", "[21.11.2026 10:00:00] NOTICE[1] chan_sip.c: something\n")
     before = state(host)
-    name = site.name(host)
     said = site.on(host, pbx_fail2ban_log="/var/log/asterisk/own", pbx_fail2ban_logger=False)
     assert said.returncode == 2
     assert "dateformat=%F %T in [general] of logger.conf would be right" in said.stdout

@@ -39,7 +39,7 @@ _ACTION = "sipguard"
 _OURS = "sipguard"  # how the names of our own jails begin
 _MODULES = "/usr/lib/python3/dist-packages"
 # What Debian's fail2ban only recommends: without the first it polls its files, without the second it cannot read the journal.
-_PACKAGES = {"pyinotify.py": "python3-pyinotify", "systemd": "python3-systemd"}
+_WISHED = {"pyinotify.py": "python3-pyinotify", "systemd": "python3-systemd"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class Outcome:
     ignored: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     missing_packages: list[str] = field(default_factory=list)
+    # Without these it works, but not as well.
+    wished_packages: list[str] = field(default_factory=list)
     missing_logs: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -109,6 +111,7 @@ class _Job:
         out.asterisk = self._host.which("asterisk") is not None
         networks = [network for entry in request.ignore for network in parse_networks(entry, "ignore")]
         out.missing_packages = self._missing_packages()
+        out.wished_packages = self._wished_packages()
         if out.asterisk:
             out.missing_logs = logs.missing(self._host, request.logs)
             logs.check_dates(request.logs)
@@ -124,6 +127,7 @@ class _Job:
         out.ignored = self._ignored(networks, snapshot)
         wanted = self._files()
         own = self._tree.own()
+        enabled = self._enabled()
         gone = sorted(own.keys() - wanted.keys())
         # Whatever the administrator says of our jails counts, so it is not missed.
         foreign = self._tree.foreign()
@@ -131,6 +135,9 @@ class _Job:
         jails = out.jails = [name for name in enabled_jails(wanted) if name not in off]
         self._ours = _with_our_action(wanted) - {section.name for section in foreign if "action" in section.options}
         running = None if out.missing_packages else self._server.jails(jails)
+        wanted[ADDRESSES] += _remark(
+            own, running is None and not out.missing_packages, not enabled and not out.missing_packages
+        )
         if not (out.missing_packages or out.missing_logs):
             self._try(wanted)
         self._packages_diff()
@@ -142,7 +149,6 @@ class _Job:
             "".join(f"jail {name}: {what}\n" for name, what in lacking.items()),
             "".join(f"jail {name}: on\n" for name in lacking),
         )
-        enabled = self._enabled()
         out.add("" if enabled else f"{_UNIT}: not started at boot\n", "" if enabled else f"{_UNIT}: started at boot\n")
         if self._check:
             return out
@@ -176,11 +182,12 @@ class _Job:
 
     def _missing_packages(self) -> list[str]:
         found = [name for name in ("iptables", "ipset") if self._host.which(name) is None]
-        if not self._server.installed():
-            return [*found, "fail2ban", *_PACKAGES.values()]
-        if os.path.isdir(f"{_MODULES}/fail2ban"):  # Debian's, and nobody's own
-            found += [name for path, name in _PACKAGES.items() if not os.path.exists(f"{_MODULES}/{path}")]
-        return found
+        return found if self._server.installed() else [*found, "fail2ban"]
+
+    def _wished_packages(self) -> list[str]:
+        if self._server.installed() and not os.path.isdir(f"{_MODULES}/fail2ban"):
+            return []  # not Debian's, so whoever has put it there sees to them
+        return [name for path, name in _WISHED.items() if not os.path.exists(f"{_MODULES}/{path}")]
 
     def _require(self) -> None:
         """In check mode what is missing is only told."""
@@ -220,6 +227,13 @@ class _Job:
         for path in [path for path in found if path.startswith("jail.d/")]:
             for name, options in sections(found[path], path).items():
                 taken = _taken(name, options, foreign)
+                if self._blind and options.get("backend") == "systemd":
+                    del found[path]
+                    out.left_out.append(name)
+                    out.warnings.append(
+                        f"without the package python3-systemd the jail {name} cannot read the journal, and is left out"
+                    )
+                    break
                 if taken:
                     del found[path]
                     out.left_out.append(name)
@@ -247,10 +261,17 @@ class _Job:
         with self._tree.staged(files) as aside:
             return self._server.objection(aside).replace(aside, self._tree.directory)
 
+    @property
+    def _blind(self) -> bool:
+        """Whether fail2ban cannot read the journal, and nobody is about to change that."""
+        return not self._out.missing_packages and _WISHED["systemd"] in self._out.wished_packages
+
     # -- parts of a diff, and what they are about
 
     def _packages_diff(self) -> None:
         names = self._out.missing_packages
+        if names:
+            names = [*names, *self._out.wished_packages]
         self._out.add("", "".join(f"package {name}\n" for name in names))
         logs_missing = self._out.missing_logs
         self._out.add("", "".join(f"log {name}\n" for name in logs_missing))
@@ -362,20 +383,28 @@ class _Job:
         objection = ""
         if running is not None:
             objection = self._objection({})
+        ours = set(enabled_jails(own))
+        was = _REMARKED.search(own.get(ADDRESSES, ""))
+        before = was[1] if was else ""
         self._files_diff(own, {})
         if not self._check:
             self._tree.put({}, own)
-            if running is not None and objection:
-                out.warnings.append(
-                    f"without sipguard's files fail2ban's configuration does not load ({objection}); it was stopped, and is not "
-                    "started at boot any more"
-                )
+            if running is not None and "stopped" in before and set(running) <= ours:
                 self._stop()
-                if self._systemd():
-                    self._host.run(["systemctl", "--quiet", "disable", _UNIT])
+                out.done.append("stopped")
+            elif running is not None and objection:
+                out.warnings.append(
+                    f"without sipguard's files fail2ban's configuration does not load ({objection}); what else it does goes on "
+                    "until it is restarted"
+                )
+                for name in sorted(ours & set(running)):
+                    self._server.stop(name)
             elif running is not None:
-                self._go_on(enabled_jails(own))
+                self._go_on(ours)
                 out.done.append("reloaded")
+            if "disabled" in before and self._systemd():
+                self._host.run(["systemctl", "--quiet", "disable", _UNIT])
+                out.done.append("disabled")
         if all(self._netfilter.which(command) for command in NEEDED):
             self._take_rule_away()
         return out
@@ -398,7 +427,18 @@ class _Job:
         )
 
 
+# What the service was before, in the words of the file: it is that again when the file goes.
+_REMARKED = re.compile(r"^# Before sipguard fail2ban was (.+)\.$", re.MULTILINE)
 _HEAD = "# Written by sipguard.pbx. Changes made here are overwritten; what jail.local or jail.d/*.local say counts.\n"
+
+
+def _remark(own: Mapping[str, str], stopped: bool, disabled: bool) -> str:
+    """The line that is there, or that a first run writes; "" where the service was on."""
+    if ADDRESSES in own:
+        found = _REMARKED.search(own[ADDRESSES])
+        return f"{found[0]}\n" if found else ""
+    words = ["stopped"] * stopped + ["disabled"] * disabled
+    return f"# Before sipguard fail2ban was {' and '.join(words)}.\n" if words else ""
 
 
 def _taken(name: str, options: Mapping[str, str], foreign: Iterable[Section]) -> Section | None:

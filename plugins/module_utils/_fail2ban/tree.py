@@ -32,6 +32,8 @@ _PACKAGED = "defaults-debian.conf"
 # What fail2ban's own test lets pass, and its server does not (server/utils.py, str2seconds).
 _TIME = re.compile(r"-?\d+|(?:\d+ *(?:s|sec|m|min|h|hours?|d|days?|w|weeks?|mo|months?|y|years?) *)+")
 _TIMES = ("bantime", "bantime.maxtime", "bantime.rndtime", "findtime", "dbpurgeage")
+_OUR_ACTION = re.compile(r"sipguard(?:\[name=([^\],]*)\])?")
+_MAX_NAME = 25  # jail-NAME4 in 31 characters (IPSET_MAXNAMELEN, include/uapi/linux/netfilter/ipset/ip_set.h)
 _COUNT = re.compile(r"[1-9]\d{0,8}")
 _TRUE = ("1", "on", "true", "yes")
 
@@ -54,10 +56,18 @@ def _check_values(text: str, what: str) -> None:
     """Raise SipguardError for times and numbers that are none; what is interpolated is left to fail2ban."""
     for name, options in sections(text, what).items():
         for key, value in options.items():
+            value = value.replace("%(__name__)s", name)
             if "%(" in value:
                 continue
             if key in _TIMES and not _TIME.fullmatch(value):
                 raise OptionError(f"{what} [{name}] {key}", value, "a time such as 600, 10m, 1h or 7d would be right")
+            named = _OUR_ACTION.fullmatch(value.strip()) if key == "action" else None
+            if named and len((named[1] or "").strip() or name) > _MAX_NAME:
+                raise OptionError(
+                    f"{what} [{name}] {key}",
+                    value,
+                    f"a name of at most {_MAX_NAME} characters would be right: sets are called by it",
+                )
             if key == "maxretry" and not _COUNT.fullmatch(value):
                 raise OptionError(f"{what} [{name}] {key}", value, "a number of 1 or more would be right")
 

@@ -86,9 +86,9 @@ class Fail2ban:
         if done.returncode:
             raise SipguardError(f"fail2ban does not start: {_said(done)}")
 
-    def stop(self) -> None:
-        """However it was started."""
-        self._run("stop")
+    def stop(self, jail: str = "") -> None:
+        """The server, however it was started, or one jail."""
+        self._run("stop", *([jail] if jail else []))
 
     def banning(self, entries: Sequence[str]) -> list[list[str]]:
         """For each address, or network as it was banned, the jails that ban it; empty lists where no server answers."""

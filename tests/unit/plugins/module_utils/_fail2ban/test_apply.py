@@ -93,8 +93,12 @@ class Server:
             assert self.jails is not None
             self.jails[words[2]] = self.read()[words[2]]
             return Completed(0, "OK\n", "")
-        if words == ["stop"]:
-            self.jails = None
+        if words[0] == "stop":
+            if words[1:]:
+                assert self.jails is not None
+                del self.jails[words[1]]
+            else:
+                self.jails = None
             return Completed(0, "", "")
         raise AssertionError(words)
 
@@ -223,7 +227,8 @@ def test_server_that_does_not_run_the_jails_gets_its_files_back(server: Server, 
 def test_missing_package_is_told_in_check_mode_and_an_error_otherwise(server: Server) -> None:
     server.host.commands -= {"fail2ban-client"}
     found = run(server, check=True)
-    assert found.missing_packages == ["fail2ban", "python3-pyinotify", "python3-systemd"]
+    assert found.missing_packages == ["fail2ban"]
+    assert found.wished_packages == ["python3-pyinotify", "python3-systemd"]
     assert "package fail2ban\n" in found.after
     assert "jail sshd: on\n" in found.after
     with pytest.raises(SipguardError, match="packages are missing: fail2ban"):
@@ -280,22 +285,52 @@ def test_refused_entry_of_ignore_names_the_option(server: Server) -> None:
         run(server, ignore=["not an address!"])
 
 
-def test_absent_leaves_nothing(server: Server) -> None:
+@pytest.mark.parametrize("running", [True, False])
+def test_absent_leaves_nothing(server: Server, running: bool) -> None:
+    (server.root / "jail.local").write_text("[own]\nenabled = true\n")
+    server.jails = {"own": ["iptables"]} if running else None
     before = state(server)
     run(server)
     server.host.sets["jail-sshd4"] = ("hash:net family inet", {"192.0.2.7": ""})
     server.host.sets["sipguard-jails4"][1]["jail-sshd4"] = ""
     assert run(server, check=True, state="absent").changed
     assert run(server, state="absent").changed
-    assert state(server)[:3] == (before[0], {}, before[2])
+    # somebody's own jail keeps it running
+    assert state(server)[:3] == (before[0], {"own": ["iptables"]}, before[2])
     assert "SIPGUARD" not in server.host.tables["iptables"].save()
     assert not run(server, state="absent").changed
 
 
-def test_absent_stops_a_server_that_could_not_start_without_us(server: Server) -> None:
-    (server.root / "jail.local").write_text("[own]\n")
+def test_absent_stops_what_was_stopped_before(server: Server) -> None:
+    run(server)
+    assert "# Before sipguard fail2ban was stopped.\n" in Tree(str(server.root)).own()[ADDRESSES]
+    run(server, ignore=["198.51.100.7"])
+    assert run(server, state="absent").done == ["stopped"]
+    assert server.jails is None
+
+
+def test_absent_stops_our_jails_of_a_server_that_could_not_start_without_us(server: Server) -> None:
+    (server.root / "jail.local").write_text("[own]\nenabled = true\n")
+    server.jails = {"own": ["iptables"]}
     run(server)
     server.objection = "own"
     done = run(server, state="absent")
-    assert server.jails is None
-    assert "it was stopped" in done.warnings[0]
+    assert server.jails == {"own": ["iptables"]}
+    assert (
+        "does not load (cannot read own of sshd); what else it does goes on until it is restarted" in done.warnings[0]
+    )
+
+
+@pytest.mark.parametrize("wished", [True, False])
+def test_jail_that_cannot_read_the_journal_is_left_out(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wished: bool
+) -> None:
+    (tmp_path / "fail2ban").mkdir(exist_ok=True)
+    (tmp_path / "pyinotify.py").touch()
+    if not wished:
+        (tmp_path / "systemd").mkdir()
+    monkeypatch.setattr(applying, "_MODULES", str(tmp_path))
+    files = {**FILES, "jail.d/sipguard-journal.conf": "[sipguard-journal]\nenabled = true\nbackend = systemd\n"}
+    done = run(server, files=files)
+    assert done.wished_packages == (["python3-systemd"] if wished else [])
+    assert done.left_out == (["sipguard-journal"] if wished else [])

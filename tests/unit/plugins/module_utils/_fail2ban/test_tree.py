@@ -65,12 +65,19 @@ def test_check_files_refuses_a_jail_that_cannot_be_read() -> None:
         ("bantime.maxtime =", "a time such as"),
         ("maxretry = 0", "a number of 1 or more would be right"),
         ("maxretry = five", "a number of 1 or more"),
+        ("action = sipguard[name=a-name-of-twenty-six-chars]", "at most 25 characters"),
+        ("action = sipguard[name=%(__name__)s-and-sixteen-more]", "at most 25 characters"),
     ],
 )
 def test_check_files_refuses_what_only_the_server_would(line: str, words: str) -> None:
     with pytest.raises(OptionError, match=words) as caught:
         check_files({"jail.d/sipguard.conf": f"[sipguard-web]\n{line}\n"}, "files")
     assert f"[sipguard-web] {line.partition(' ')[0]}" in str(caught.value)
+
+
+def test_check_files_takes_a_name_of_25_characters() -> None:
+    text = "[sipguard-web]\naction = sipguard[name=a-name-of-25-characters-x]\n"
+    assert check_files({"jail.d/sipguard.conf": text}, "files")
 
 
 @pytest.mark.parametrize("value", ["600", "-1", "10m", "1h", "1d 12h", "2 weeks", "%(bantime)s"])
