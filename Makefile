@@ -42,9 +42,9 @@ unit: setup ## pytest tests/unit; TESTS=path and ARGS="-k name" for a part
 integration: setup ## pytest tests/integration: real kernel, network namespaces; root
 	@python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/integration) $(ARGS)
 
-asterisk: setup ## pytest tests/asterisk: real Asterisks 16 and 22, called, scanned and reloaded; root
+asterisk: setup ## pytest tests/asterisk, tests/fail2ban: real Asterisks 16 and 22, called, scanned and reloaded; root
 	@python -m lab images
-	@python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/asterisk) $(ARGS)
+	@python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/asterisk tests/fail2ban) $(ARGS)
 
 hosts: setup ## pytest tests/hosts: whole hosts in containers, locked out, rebooted, flushed; root
 	@python -m lab images
