@@ -115,8 +115,4 @@ def run(version: str, filters: Sequence[str], lines: Sequence[Mapping[str, Any]]
     asked = {"base": "/filters", "all": every, "filters": list(filters), "lines": list(lines)}
     answer = in_image(version, _MATCH, asked)
     assert answer["version"].startswith(version), answer["version"]
-    found = {
-        text: [[(index, address, date) for index, address, date in line] for line in each]
-        for text, each in answer["found"].items()
-    }
-    return Found(answer["version"], found, answer["regexes"])
+    return Found(answer["version"], answer["found"], answer["regexes"])
