@@ -217,7 +217,7 @@ _PJSIP = [
     Attack("wrong password", "pjsip", "login", "udp", request={"user": "1001"}, login={}),
     Attack("wrong password, call", "pjsip", "login", "udp", request={**_CALL, "user": "1001"}, login={}),
     Attack("call without a password", "pjsip", "scan", "udp", request=_CALL),
-    Attack("options of a stranger", "pjsip", "scan", "udp", request={"method": "OPTIONS"}),
+    Attack("options of a stranger", "pjsip", "", "udp", request={"method": "OPTIONS"}),
     Attack("endpoint's ACL", "pjsip", "scan", "udp", request={"user": "1004"}),
     Attack("right password", "pjsip", request={"user": "1001"}, login=_RIGHT),
     Attack("one contact too many", "pjsip", request={"user": "1001"}, login=_RIGHT),

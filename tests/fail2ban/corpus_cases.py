@@ -9,8 +9,8 @@ A case is a line that says what must come out, and one with what is logged::
     CLASS [ADDRESS] [FORMAT ...] -- why
     FILE FUNCTION LEVEL: message
 
-CLASS is the evidence (``login``, ``scan``; ``stream``, ``udp``), the option that must be set for it (``callers``, ``chan_sip``), or
-``none``.
+CLASS is the evidence (``login``, ``scan``; ``stream``, ``udp``), the option that must be set for it (``callers``, ``options``,
+``chan_sip``), or ``none``.
 FORMATs, all by default, are those of ``FORMATS``; with ``raw`` the second line is the whole line of the log.
 ``{{LF}}``, ``{{U+2028}}``, ``{{0xFF}}`` and ``{{text*60000}}`` stand for themselves.
 
@@ -42,7 +42,7 @@ FORMATS = (
 )
 
 _FOLDER = Path(__file__).with_name("corpus")
-_CLASSES = ("login", "scan", "stream", "udp", "callers", "chan_sip", "none")
+_CLASSES = ("login", "scan", "stream", "udp", "options", "callers", "chan_sip", "none")
 _ENTRY = re.compile(r"(\S+\.c|pjproject|Ext\. .*?) (@ \S+|\S+) ([A-Z]+): (.*)", re.DOTALL)
 
 

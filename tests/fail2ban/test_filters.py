@@ -25,7 +25,8 @@ WANTED = {
         f"{NOTICES}[mode=login]": {"login"},
         f"{NOTICES}[mode=scan]": {"scan"},
         f"{NOTICES}[mode=all]": {"login", "scan"},
-        f"{NOTICES}[mode=login, authenticated_callers=yes]": {"login"},
+        f"{NOTICES}[options=yes]": {"login", "scan", "options"},
+        f"{NOTICES}[mode=login, authenticated_callers=yes, options=yes]": {"login"},
         f"{NOTICES}[authenticated_callers=yes]": {"login", "scan", "callers"},
     },
     "security": {
