@@ -40,7 +40,7 @@ def steps(name: str) -> list[str]:
 
 def act(lab: Lab, step: str, jail: str, family: int, **tags: object) -> None:
     """Run a step for a jail and a family."""
-    script = "\n".join(steps(step))
+    script = "\n".join(steps(step)).replace("<actionstart>", "\n".join(steps("actionstart")))
     values = {
         "set": f"jail-{jail}{family}",
         "list": f"sipguard-jails{family}",
@@ -126,6 +126,17 @@ def test_kernel_ends_what_it_can_count(nft_lab: Lab, seconds: int, left: range) 
     said = re.findall(r"^add jail-\S+ \S+ timeout (\d+)", nft_lab.pbx.run("ipset", "save"), flags=re.M)
     assert len(said) == 4
     assert all(int(number) in left for number in said)
+
+
+def test_ban_brings_back_what_somebody_has_taken_away(jailing: Lab) -> None:
+    jailing.pbx.run("ipset", "flush", "sipguard-jails4")
+    act(jailing, "actionban", "sshd", 4, ip="198.18.7.20", bantime=600)
+    for name in ("jail-sshd6", "sipguard-jails6"):
+        jailing.pbx.run("ipset", "flush", name)
+    jailing.pbx.run("ipset", "destroy", "jail-sshd6")
+    act(jailing, "actionban", "sshd", 6, ip="2001:db8:bad::7:20", bantime=600)
+    assert not any(hears(jailing, {4: "198.18.7.20", 6: "2001:db8:bad::7:20"}))
+    assert all(hears(jailing, NEIGHBOUR))
 
 
 def test_ban_of_before_a_restart_lasts_no_longer_than_it_had_left(nft_lab: Lab) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from difflib import unified_diff
 
 from .._host import fail2ban, protected
+from .._host.fail2ban import Jail
 from .._host.surroundings import SSH
 from .._netfilter import sets
 from .._netfilter.engine import Engine, Snapshot
@@ -135,16 +136,25 @@ class _Job:
         jails = out.jails = [name for name in enabled_jails(wanted) if name not in off]
         self._ours = _with_our_action(wanted) - {section.name for section in foreign if "action" in section.options}
         running = None if out.missing_packages else self._server.jails(jails)
+        if running is None and not out.missing_packages and self._active():
+            raise SipguardError(
+                "fail2ban runs, but does not answer; nothing was changed: see what it does, and restart it (systemctl restart fail2ban)"
+            )
         wanted[ADDRESSES] += _remark(
             own, running is None and not out.missing_packages, not enabled and not out.missing_packages
         )
+        lacking = self._lacking(jails, running)
         if not (out.missing_packages or out.missing_logs):
-            self._try(wanted)
+            self._try(wanted, thoroughly=own != wanted or bool(lacking))
+        strays = self._strays(jails, snapshot)
+        out.add(
+            "".join(f"{name}: not in {lists}\n" for name, lists in strays),
+            "".join(f"{name}: in {lists}\n" for name, lists in strays),
+        )
         self._packages_diff()
         before = {family: snapshot.policy(family, "filter") for family in engine.families}
         self._converge(engine, snapshot, {family: policy.with_drop(JAILS) for family, policy in before.items()})
         self._files_diff(own, wanted)
-        lacking = self._lacking(jails, running)
         out.add(
             "".join(f"jail {name}: {what}\n" for name, what in lacking.items()),
             "".join(f"jail {name}: on\n" for name in lacking),
@@ -152,6 +162,7 @@ class _Job:
         out.add("" if enabled else f"{_UNIT}: not started at boot\n", "" if enabled else f"{_UNIT}: started at boot\n")
         if self._check:
             return out
+        sets.restore(self._netfilter, "".join(f"add {lists} {name} -exist\n" for name, lists in strays))
         try:
             self._tree.put({name: text for name, text in wanted.items() if own.get(name) != text}, gone)
             if running is None:
@@ -162,7 +173,10 @@ class _Job:
             if running is None or own != wanted or lacking:
                 self._await(jails)
                 self._restart_others(set(enabled_jails(own)) - set(jails))
-        except (SipguardError, KeyboardInterrupt):
+        except SipguardError as error:
+            problems = self._undo(own, wanted, running, engine, before)
+            raise SipguardError("; going back failed as well: ".join([str(error), *problems])) from error
+        except BaseException:
             self._undo(own, wanted, running, engine, before)
             raise
         if not enabled:
@@ -170,14 +184,34 @@ class _Job:
             out.done.append("enabled")
         return out
 
-    def _lacking(self, jails: Iterable[str], running: Mapping[str, Sequence[str]] | None) -> dict[str, str]:
+    def _strays(self, jails: Iterable[str], snapshot: Snapshot) -> list[tuple[str, str]]:
+        """Sets of our jails that are not in their lists, because somebody has emptied these. Raises SipguardError for other sets."""
+        found = []
+        listed = fail2ban.jail_sets(self._netfilter, snapshot.headers)
+        for family in FAMILIES:
+            for name in (f"jail-{jail}{family.suffix}" for jail in sorted(set(jails) & self._ours)):
+                header = snapshot.headers.get(name)
+                if header is None:
+                    continue
+                if (header.type, header.has_timeout, header.has_comment) != ("hash:net", True, True):
+                    raise SipguardError(
+                        f"the set {name} exists, but is none that sipguard's action has made; remove it with 'ipset destroy {name}'"
+                    )
+                if name not in listed[family]:
+                    found.append((name, JAILS + family.suffix))
+        return found
+
+    def _lacking(self, jails: Iterable[str], running: Mapping[str, Jail] | None) -> dict[str, str]:
         """Those of the jails that do not ban as they should, and what they do instead."""
         found = {}
         for name in sorted(jails):
-            if name not in (running or {}):
+            jail = (running or {}).get(name)
+            if jail is None:
                 found[name] = "off"
-            elif name in self._ours and list((running or {})[name]) != [_ACTION]:
-                found[name] = f"bans with {', '.join((running or {})[name]) or 'nothing'}"
+            elif jail.idle:
+                found[name] = "reads nothing"
+            elif not jail.actions or (name in self._ours and jail.actions != (_ACTION,)):
+                found[name] = f"bans with {', '.join(jail.actions or ()) or 'nothing'}"
         return found
 
     def _missing_packages(self) -> list[str]:
@@ -244,9 +278,12 @@ class _Job:
         found[ADDRESSES] = _HEAD + f"[DEFAULT]\nsipguard_ignoreip = {' '.join(out.ignored)}\n"
         return found
 
-    def _try(self, wanted: Mapping[str, str]) -> None:
+    def _try(self, wanted: Mapping[str, str], *, thoroughly: bool) -> None:
         """Raise SipguardError when fail2ban does not take these files, and say whose fault that is."""
         objection = self._objection(wanted)
+        if thoroughly and not objection:
+            with self._tree.staged(wanted) as aside:
+                objection = self._server.refused(aside)
         if not objection:
             return
         ours = [name for name in self._out.jails if re.search(rf"\b{re.escape(name)}\b", objection)]
@@ -310,6 +347,9 @@ class _Job:
             return not self._out.missing_packages
         return self._host.run(["systemctl", "--quiet", "is-enabled", _UNIT]).returncode == 0
 
+    def _active(self) -> bool:
+        return self._systemd() and self._host.run(["systemctl", "--quiet", "is-active", _UNIT]).returncode == 0
+
     def _start(self) -> None:
         if self._systemd():
             self._host.run(["systemctl", "reset-failed", _UNIT])
@@ -345,11 +385,11 @@ class _Job:
         self,
         own: Mapping[str, str],
         wanted: Mapping[str, str],
-        running: Mapping[str, Sequence[str]] | None,
+        running: Mapping[str, Jail] | None,
         engine: Engine,
         before: Mapping[Family, Policy],
-    ) -> None:
-        """Files, server and rule as they were, as far as each can be."""
+    ) -> list[str]:
+        """Files, server and rule as they were, as far as each can be; what went wrong with that, a sentence each."""
         problems = []
         for step in (
             lambda: self._tree.put(own, sorted(wanted.keys() - own.keys())),
@@ -360,12 +400,18 @@ class _Job:
                 step()
             except SipguardError as error:
                 problems.append(str(error))
-        if problems:
-            raise SipguardError(f"going back failed as well: {'; '.join(problems)}")
+        return problems
 
     def _go_on(self, jails: Iterable[str]) -> None:
         """With the files as they are."""
-        self._server.reload()
+        try:
+            self._server.reload()
+        except SipguardError:
+            # A reload that fails in the middle leaves every jail idle; only a new start brings them, and their bans, back.
+            if not self._systemd():
+                raise
+            output(self._host, ["systemctl", "restart", _UNIT])
+            return
         self._restart_others(jails)
 
     def _stop(self) -> None:

@@ -30,7 +30,22 @@ _MAX_SIZE = 1048576  # bytes
 # The package's own choice for its jail of sshd, nobody's decision.
 _PACKAGED = "defaults-debian.conf"
 # What fail2ban's own test lets pass, and its server does not (server/utils.py, str2seconds).
-_TIME = re.compile(r"-?\d+|(?:\d+ *(?:s|sec|m|min|h|hours?|d|days?|w|weeks?|mo|months?|y|years?) *)+")
+_TIME = re.compile(r"(\d+)\s*([a-z]*)\s*")
+_UNITS = {
+    "": 1,
+    "s": 1,
+    "sec": 1,
+    "m": 60,
+    "min": 60,
+    "h": 3600,
+    "hour": 3600,
+    "d": 86400,
+    "day": 86400,
+    "w": 604800,
+    "week": 604800,
+}
+_UNITS |= {"mo": 2629746, "month": 2629746, "y": 31556952, "year": 31556952}
+_LONGEST = 315569520  # s, ten years
 _TIMES = ("bantime", "bantime.maxtime", "bantime.rndtime", "findtime", "dbpurgeage")
 _OUR_ACTION = re.compile(r"sipguard(?:\[name=([^\],]*)\])?")
 _MAX_NAME = 25  # jail-NAME4 in 31 characters (IPSET_MAXNAMELEN, include/uapi/linux/netfilter/ipset/ip_set.h)
@@ -52,6 +67,18 @@ def check_files(files: object, option: str) -> dict[str, str]:
     return {str(path): str(text) for path, text in files.items()}
 
 
+def _seconds(text: str) -> int:
+    """Of "600", "10m", "1d 12h", "2 weeks"; 0 for what is no time."""
+    total, at = 0, 0
+    while at < len(text):
+        found = _TIME.match(text, at)
+        unit = _UNITS.get(found[2], _UNITS.get(found[2].rstrip("s") or "s")) if found else None
+        if found is None or unit is None or len(found[1]) > 12:
+            return 0
+        total, at = total + int(found[1]) * unit, found.end()
+    return total
+
+
 def _check_values(text: str, what: str) -> None:
     """Raise SipguardError for times and numbers that are none; what is interpolated is left to fail2ban."""
     for name, options in sections(text, what).items():
@@ -59,14 +86,24 @@ def _check_values(text: str, what: str) -> None:
             value = value.replace("%(__name__)s", name)
             if "%(" in value:
                 continue
-            if key in _TIMES and not _TIME.fullmatch(value):
-                raise OptionError(f"{what} [{name}] {key}", value, "a time such as 600, 10m, 1h or 7d would be right")
+            if key in _TIMES and not (0 < _seconds(value) <= _LONGEST or (key == "bantime" and value == "-1")):
+                raise OptionError(
+                    f"{what} [{name}] {key}",
+                    value,
+                    "a time such as 600, 10m, 1h or 7d would be right, at most ten years",
+                )
             named = _OUR_ACTION.fullmatch(value.strip()) if key == "action" else None
             if named and len((named[1] or "").strip() or name) > _MAX_NAME:
                 raise OptionError(
                     f"{what} [{name}] {key}",
                     value,
                     f"a name of at most {_MAX_NAME} characters would be right: sets are called by it",
+                )
+            if key == "bantime" and _seconds(value) > _seconds(options.get("bantime.maxtime", value)):
+                raise OptionError(
+                    f"{what} [{name}] {key}",
+                    value,
+                    f"at most bantime.maxtime ({options['bantime.maxtime']}) would be right",
                 )
             if key == "maxretry" and not _COUNT.fullmatch(value):
                 raise OptionError(f"{what} [{name}] {key}", value, "a number of 1 or more would be right")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from .._netfilter import sets
 from .._netfilter.names import FAMILIES, JAILS, Family
@@ -20,15 +21,60 @@ from .._sip.addresses import Network
 from .._sip.errors import SipguardError
 from .bans import containing
 
-__all__ = ["CLIENT", "Fail2ban", "covering", "jail_name", "jail_sets", "unban"]
+__all__ = ["CLIENT", "Fail2ban", "Jail", "covering", "jail_name", "jail_sets", "unban"]
 
 CLIENT = "fail2ban-client"
 _PREFIX = "jail-"
-_ACTIONS = re.compile(r"The jail (\S+) has the following actions:\n((?:(?!fail2ban>).*\n)*)")
+_ACTIONS = re.compile(r"has the following actions:\n(.*)")
+_PROMPT = "fail2ban> "
+_PATIENCE = 60  # s for one answer: a server that hangs must not hang whoever asks it
 _JAIL_LIST = re.compile(r"Jail list:[ \t]*(.*)")
 # Its log on standard error: date, module, process, level, words, which may go on for some lines.
 _ENTRY = re.compile(r"^\S+ \S+ fail2ban\S* *\[\d+\]: ([A-Z]+) +", re.MULTILINE)
 _VERDICT = re.compile(r"^(?:\S+ \S+ fail2ban\S* *\[\d+\]: ERROR +)?ERROR: test configuration failed$", re.MULTILINE)
+
+
+# As fail2ban's server does it (server/filter.py), with its own classes, for the commands that its client would send: a list a line.
+_COMPILE = """
+import ast, sys
+from fail2ban.server.failregex import FailRegex, Regex
+prefixes, several = {}, {}
+for line in sys.stdin:
+    try:
+        words = ast.literal_eval(line.strip())
+    except (SyntaxError, ValueError):
+        continue
+    if not isinstance(words, list) or len(words) < 4:
+        continue
+    jail, kind, values = words[1:4]
+    try:
+        if kind == "maxlines":
+            several[jail] = int(values) > 1
+        elif kind == "prefregex":
+            prefixes[jail] = Regex(values)
+        elif kind == "addignoreregex":
+            for value in values if isinstance(values, list) else [values]:
+                Regex(value)
+        elif kind == "addfailregex":
+            for value in values if isinstance(values, list) else [values]:
+                FailRegex(value, prefRegex=prefixes.get(jail), multiline=several.get(jail, False))
+    except Exception as error:
+        print("jail %s, %s: %s" % (jail, kind, error))
+        sys.exit(3)
+"""
+
+
+@dataclass(frozen=True)
+class Jail:
+    """What a jail that runs does; None where nobody asked."""
+
+    actions: tuple[str, ...] | None = None
+    idle: bool = False
+
+
+def _actions(answer: str) -> tuple[str, ...]:
+    found = _ACTIONS.search(answer)
+    return tuple(found[1].replace(",", " ").split()) if found else ()
 
 
 class Fail2ban:
@@ -40,8 +86,10 @@ class Fail2ban:
     def installed(self) -> bool:
         return self._runner.which(CLIENT) is not None
 
-    def _run(self, *words: str) -> Completed:
-        return self._runner.run([self._runner.which(CLIENT) or CLIENT, *words])
+    def _run(self, *words: str, stdin: str = "") -> Completed:
+        timeout = self._runner.which("timeout")
+        limit = [timeout, "--kill-after=5", str(_PATIENCE)] if timeout else []
+        return self._runner.run([*limit, self._runner.which(CLIENT) or CLIENT, *words], stdin)
 
     def version(self) -> tuple[int, ...]:
         """Such as (0, 11, 2). Raises SipguardError when it does not even start."""
@@ -51,24 +99,41 @@ class Fail2ban:
             raise SipguardError(f"fail2ban does not work on this host: {_said(done)}")
         return tuple(int(part) for part in found[1].split("."))
 
-    def jails(self, about: Iterable[str] = ()) -> dict[str, list[str]] | None:
-        """The jails that run, and the actions of those in ``about``; None when no server answers.
+    def jails(self, about: Iterable[str] = ()) -> dict[str, Jail] | None:
+        """The jails that run, with what those in ``about`` do; None when no server answers.
 
-        A jail without an action bans nobody, and says all the same that it does.
+        A jail without an action bans nobody, and one that a reload has left idle reads nothing; both say all the same that they run.
         """
-        # Its shell, so that any number of questions costs one process.
-        script = "".join(f"{line}\n" for line in ("status", *(f"get {name} actions" for name in about)))
-        said = self._runner.run([self._runner.which(CLIENT) or CLIENT, "-i"], script).stdout
-        found = _JAIL_LIST.search(said)
+        names = list(about)
+        # Its shell, so that any number of questions costs one process. What comes back is in their order.
+        script = "".join(f"get {name} {what}\n" for name in names for what in ("actions", "idle"))
+        dummy, *answers = self._run("-i", stdin=f"status\n{script}").stdout.split(_PROMPT)
+        found = _JAIL_LIST.search(answers[0]) if answers else None
         if not found:
             return None
-        actions = {name: lines.replace(",", " ").split() for name, lines in _ACTIONS.findall(said)}
-        return {name: actions.get(name, []) for name in re.split(r",\s*", found[1].strip()) if name}
+        answers += [""] * (2 * len(names))
+        told = {
+            name: Jail(_actions(actions), idle.strip() == "True")
+            for name, actions, idle in zip(names, answers[1::2], answers[2::2])
+        }
+        return {name: told.get(name, Jail()) for name in re.split(r",\s*", found[1].strip()) if name}
 
     def objection(self, directory: str) -> str:
         """What fail2ban has against a directory of configuration, "" for nothing."""
         done = self._run("-c", directory, "-t")
         return _said(done) if done.returncode else ""
+
+    def refused(self, directory: str) -> str:
+        """The first expression in a directory of configuration that its server would refuse, "" for none.
+
+        A reload that ends with such an error leaves every jail idle (server.py), and fail2ban's own test does not see it.
+        """
+        python = self._runner.which("fail2ban-python")
+        stream = self._run("-c", directory, "-d")
+        if python is None or stream.returncode:
+            return ""
+        done = self._runner.run([python, "-c", _COMPILE], stream.stdout)
+        return ascii(done.stdout.strip())[1:-1][:300] if done.returncode == 3 else ""
 
     def reload(self, restart: str = "") -> None:
         """Bans and jails that stay the same go on; a jail to ``restart`` gets its bans back. Raises SipguardError.
@@ -90,18 +155,17 @@ class Fail2ban:
         """The server, however it was started, or one jail."""
         self._run("stop", *([jail] if jail else []))
 
-    def banning(self, entries: Sequence[str]) -> list[list[str]]:
-        """For each address, or network as it was banned, the jails that ban it; empty lists where no server answers."""
-        nothing: list[list[str]] = [[] for dummy in entries]
+    def banning(self, entries: Sequence[str]) -> list[list[str]] | None:
+        """For each address, or network as it was banned, the jails that ban it; None where no server answers."""
         if not entries or not self.installed():
-            return nothing
+            return [[] for dummy in entries]
         done = self._run("banned", *entries)
         try:
             found = ast.literal_eval(done.stdout.strip()) if done.returncode == 0 else None
         except (SyntaxError, ValueError):
-            return nothing
+            return None
         if not isinstance(found, list) or len(found) != len(entries):
-            return nothing
+            return None
         return [[str(jail) for jail in jails] for jails in found]
 
     def unban(self, entries: Sequence[str]) -> None:
@@ -151,14 +215,17 @@ def covering(runner: Runner, networks: Sequence[Network]) -> dict[str, tuple[str
     return found
 
 
-def unban(runner: Runner, networks: Sequence[Network], *, check: bool = False) -> dict[str, list[str]]:
+def unban(runner: Runner, networks: Sequence[Network], *, check: bool = False) -> tuple[dict[str, list[str]], bool]:
     """Take addresses out of every jail of fail2ban's; jails by address, or network, for those that some jail had banned.
+
+    And whether a server was there to be told, where fail2ban is installed: else it may ban them again when it starts.
 
     What stands in the kernel without a server that knows of it (it was killed, or stopped) goes as well. Raises SipguardError.
     """
     texts = [sets.member_text(network) for network in networks]
     server = Fail2ban(runner)
-    found = {text: jails for text, jails in zip(texts, server.banning(texts)) if jails}
+    told = server.banning(texts)
+    found = {text: jails for text, jails in zip(texts, told or ()) if jails}
     if found and not check:
         server.unban(list(found))
     headers = sets.read_headers(runner)
@@ -174,4 +241,4 @@ def unban(runner: Runner, networks: Sequence[Network], *, check: bool = False) -
                         jails.append(jail_name(name))
     if script and not check:
         output(runner, [runner.which("ipset") or "ipset", "restore"], script)
-    return found
+    return found, told is not None

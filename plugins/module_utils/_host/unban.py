@@ -100,10 +100,14 @@ def _refuse_parts(runner: Runner, networks: Sequence[Network]) -> None:
 def _free(runner: Runner, networks: Sequence[Network], done: bans.Done, *, check: bool) -> None:
     """Out of fail2ban's jails, whoever has made them."""
     try:
-        found = fail2ban.unban(runner, networks, check=check)
+        found, told = fail2ban.unban(runner, networks, check=check)
     except SipguardError as error:
         done.warnings.append(str(error))
         return
+    if not told:
+        done.warnings.append(
+            "fail2ban does not run: what it remembers it bans again when it starts; unban once more then"
+        )
     for text, jails in found.items():
         names = [f"fail2ban's jail {jail}" for jail in jails]
         done.before += "".join(f"{text} banned by {name}\n" for name in names)

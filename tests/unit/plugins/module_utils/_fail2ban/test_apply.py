@@ -40,6 +40,7 @@ class Server:
     version: str = "1.0.2"
     loads: bool = True
     objection: str = ""
+    idle: bool = False
     reloads: int = 0
     said: list[str] = field(default_factory=list)
 
@@ -71,16 +72,20 @@ class Server:
             if self.jails is None:
                 return Completed(255, "", "nobody\n")
             said = f"Fail2Ban v1\n\nfail2ban> Status\n`- Jail list:\t{', '.join(self.jails)}\n"
-            for name in re.findall(r"^get (\S+) actions$", stdin, flags=re.M):
+            for name, what in re.findall(r"^get (\S+) (actions|idle)$", stdin, flags=re.M):
                 actions = self.jails.get(name, [])
-                said += (
-                    f"fail2ban> The jail {name} has the following actions:\n{' '.join(actions)}\n"
+                told = (
+                    f"The jail {name} has the following actions:\n{', '.join(actions)}"
                     if actions
-                    else "fail2ban> No\n"
+                    else f"No actions for jail {name}"
                 )
+                said += f"fail2ban> {told if what == 'actions' else self.idle}\n"
             return Completed(255, f"{said}fail2ban> ", "EOF\n")
+        if words[-1] == "-d":
+            return Completed(0, "", "")
         if words in (["reload"], ["start"]):
             self.reloads += 1
+            self.idle = False
             if self.loads:
                 read = self.read()
                 # A jail that gets another action has none.
@@ -195,6 +200,34 @@ def test_jail_that_ran_with_another_action_gets_ours(server: Server) -> None:
     run(server)
     assert server.jails == {"sshd": ["sipguard"]}
     assert not run(server).changed
+
+
+def test_jails_that_a_reload_has_left_idle_are_a_difference(server: Server) -> None:
+    run(server)
+    server.idle = True
+    assert run(server, check=True).before == "jail sshd: reads nothing\n"
+    run(server)
+    assert not server.idle
+
+
+def test_set_that_somebody_has_taken_out_of_its_list_is_put_back(server: Server) -> None:
+    run(server)
+    server.host.sets["jail-sshd4"] = ("hash:net family inet maxelem 262144 timeout 0 comment", {"192.0.2.7": ""})
+    assert run(server, check=True).before == "jail-sshd4: not in sipguard-jails4\n"
+    run(server)
+    assert "jail-sshd4" in server.host.sets["sipguard-jails4"][1]
+    assert not run(server).changed
+    server.host.sets["jail-sshd6"] = ("hash:ip family inet6", {})
+    with pytest.raises(SipguardError, match="the set jail-sshd6 exists, but is none that sipguard's action has made"):
+        run(server)
+
+
+def test_server_that_does_not_answer_is_left_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying._Job, "_active", lambda self: True)
+    before = state(server)
+    with pytest.raises(SipguardError, match="fail2ban runs, but does not answer; nothing was changed"):
+        run(server)
+    assert state(server) == before
 
 
 @pytest.mark.parametrize("line", ["enabled = false", "action = mine"])

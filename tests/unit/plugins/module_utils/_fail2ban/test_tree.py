@@ -63,6 +63,11 @@ def test_check_files_refuses_a_jail_that_cannot_be_read() -> None:
         ("bantime = abc", "a time such as 600, 10m, 1h or 7d would be right"),
         ("findtime = 10x", "a time such as"),
         ("bantime.maxtime =", "a time such as"),
+        ("bantime = 0", "a time such as"),
+        ("findtime = -1", "a time such as"),
+        ("bantime = 9999999999999999999999999", "at most ten years"),
+        ("dbpurgeage = 0", "a time such as"),
+        ("bantime = 2w\nbantime.maxtime = 1w", "at most bantime.maxtime .1w. would be right"),
         ("maxretry = 0", "a number of 1 or more would be right"),
         ("maxretry = five", "a number of 1 or more"),
         ("action = sipguard[name=a-name-of-twenty-six-chars]", "at most 25 characters"),
@@ -80,7 +85,7 @@ def test_check_files_takes_a_name_of_25_characters() -> None:
     assert check_files({"jail.d/sipguard.conf": text}, "files")
 
 
-@pytest.mark.parametrize("value", ["600", "-1", "10m", "1h", "1d 12h", "2 weeks", "%(bantime)s"])
+@pytest.mark.parametrize("value", ["600", "-1", "10m", "1h", "1d 12h", "2 weeks", "3 months", "%(bantime)s"])
 def test_check_files_takes_a_time(value: str) -> None:
     assert check_files({"jail.d/sipguard.conf": f"[sipguard-web]\nbantime = {value}\n"}, "files")
 

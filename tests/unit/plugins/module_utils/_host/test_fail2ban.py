@@ -9,7 +9,7 @@ import ipaddress
 import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._host import fail2ban
-from ansible_collections.sipguard.pbx.plugins.module_utils._host.fail2ban import Fail2ban
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.fail2ban import Fail2ban, Jail
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import sets
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import Completed
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import SipguardError
@@ -21,13 +21,18 @@ Fail2Ban v0.11.2 reads log file that contains password failure report
 and bans the corresponding IP addresses using firewall rules.
 
 fail2ban> Status
-|- Number of jail:\t3
-`- Jail list:\tsipguard-asterisk, sshd, own
+|- Number of jail:\t4
+`- Jail list:\tsipguard-asterisk, sshd, own, other
 fail2ban> The jail sipguard-asterisk has the following actions:
 sipguard
+fail2ban> False
 fail2ban> No actions for jail sshd
+fail2ban> False
 fail2ban> The jail own has the following actions:
 iptables-allports, mail
+fail2ban> True
+fail2ban> Sorry but the jail 'gone' does not exist
+fail2ban> Sorry but the jail 'gone' does not exist
 """
 DOWN = "2026-11-21 21:06:41,388 fail2ban                [201]: ERROR   [Errno 111] Connection refused\n"
 NO_LOG = (
@@ -68,14 +73,23 @@ def test_version_of_one_that_does_not_start() -> None:
 @pytest.mark.parametrize(
     ("text", "jails"),
     [
-        (f"{SHELL}fail2ban> ", {"sipguard-asterisk": ["sipguard"], "sshd": [], "own": ["iptables-allports", "mail"]}),
+        (
+            f"{SHELL}fail2ban> ",
+            {
+                "sipguard-asterisk": Jail(("sipguard",)),
+                "sshd": Jail(()),
+                "own": Jail(("iptables-allports", "mail"), idle=True),
+                "other": Jail(),
+            },
+        ),
         ("Fail2Ban v1.0.2\n\nfail2ban> Status\n|- Number of jail:\t0\n`- Jail list:\t\nfail2ban> ", {}),
         ("Fail2Ban v1.0.2\n\nfail2ban> ", None),
+        ("", None),
     ],
 )
-def test_jails(text: str, jails: dict[str, list[str]] | None) -> None:
+def test_jails(text: str, jails: dict[str, Jail] | None) -> None:
     host = server({"-i": Completed(255, text, DOWN)})
-    assert Fail2ban(host).jails(["sipguard-asterisk", "sshd", "own"]) == jails
+    assert Fail2ban(host).jails(["sipguard-asterisk", "sshd", "own", "gone"]) == jails
 
 
 @pytest.mark.parametrize(
@@ -100,13 +114,13 @@ def test_objection(done: Completed, said: str) -> None:
     ("done", "jails"),
     [
         (Completed(0, "[['sshd', 'own'], []]\n", ""), [["sshd", "own"], []]),
-        (Completed(255, "", DOWN), [[], []]),
-        (Completed(0, "[['sshd']]\n", ""), [[], []]),
-        (Completed(0, "__import__('os')\n", ""), [[], []]),
-        (Completed(0, "", ""), [[], []]),
+        (Completed(255, "", DOWN), None),
+        (Completed(0, "[['sshd']]\n", ""), None),
+        (Completed(0, "__import__('os')\n", ""), None),
+        (Completed(0, "", ""), None),
     ],
 )
-def test_banning(done: Completed, jails: list[list[str]]) -> None:
+def test_banning(done: Completed, jails: list[list[str]] | None) -> None:
     assert Fail2ban(server({"banned 192.0.2.1 192.0.2.2": done})).banning(["192.0.2.1", "192.0.2.2"]) == jails
 
 
@@ -132,7 +146,7 @@ def test_unban_without_a_server_takes_it_out_of_the_set(jailing: FakeHost, check
     found = fail2ban.unban(
         jailing, [ipaddress.ip_network("192.0.2.1"), ipaddress.ip_network("2001:db8::1")], check=check
     )
-    assert found == {"192.0.2.1": ["sshd"]}
+    assert found == ({"192.0.2.1": ["sshd"]}, False)
     assert bool(jailing.sets["jail-sshd4"][1]) is check
 
 
