@@ -135,11 +135,7 @@ class _Job:
         off = {section.name for section in foreign if section.off}
         jails = out.jails = [name for name in enabled_jails(wanted) if name not in off]
         self._ours = _with_our_action(wanted) - {section.name for section in foreign if "action" in section.options}
-        running = None if out.missing_packages else self._server.jails(jails)
-        if running is None and not out.missing_packages and self._active():
-            raise SipguardError(
-                "fail2ban runs, but does not answer; nothing was changed: see what it does, and restart it (systemctl restart fail2ban)"
-            )
+        running = None if out.missing_packages else self._running(jails)
         wanted[ADDRESSES] += _remark(
             own, running is None and not out.missing_packages, not enabled and not out.missing_packages
         )
@@ -349,6 +345,20 @@ class _Job:
 
     def _active(self) -> bool:
         return self._systemd() and self._host.run(["systemctl", "--quiet", "is-active", _UNIT]).returncode == 0
+
+    def _running(self, jails: Sequence[str]) -> dict[str, Jail] | None:
+        """The jails that run, None for no server. Raises SipguardError for one that does not answer, also after a while."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            running = self._server.jails(jails)
+            if running is not None or not self._active():
+                return running
+            if time.monotonic() > deadline:  # the package may just have started it
+                raise SipguardError(
+                    "fail2ban runs, but does not answer; nothing was changed: see what it does, and restart it "
+                    "(systemctl restart fail2ban)"
+                )
+            time.sleep(_POLL)
 
     def _start(self) -> None:
         if self._systemd():
