@@ -131,7 +131,7 @@ class _Job:
         enabled = self._enabled()
         gone = sorted(own.keys() - wanted.keys())
         # Whatever the administrator says of our jails counts, so it is not missed.
-        foreign = self._tree.foreign()
+        foreign = [section for section in self._tree.foreign() if section.counts]
         off = {section.name for section in foreign if section.off}
         jails = out.jails = [name for name in enabled_jails(wanted) if name not in off]
         self._ours = _with_our_action(wanted) - {section.name for section in foreign if "action" in section.options}

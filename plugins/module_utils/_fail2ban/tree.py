@@ -144,6 +144,12 @@ class Section:
         return (self.options.get("filter") or self.name).partition("[")[0].strip()
 
     @property
+    def counts(self) -> bool:
+        """Whether it is read after our files, so that it has the last word."""
+        path = pathlib.PurePath(self.file)
+        return path.suffix == ".local" or path.name > "sipguard"
+
+    @property
     def off(self) -> bool:
         return self.options.get("enabled", "true").lower() not in _TRUE
 

@@ -239,6 +239,12 @@ def test_what_the_administrator_says_of_our_jails_is_not_missed(server: Server, 
     assert "jail sipguard-web" not in done.before + done.after.replace("[sipguard-web]", "")
 
 
+def test_what_is_read_before_our_files_does_not_count(server: Server) -> None:
+    (server.root / "jail.d/aaa.conf").write_text("[sipguard-web]\nenabled = false\n")
+    files = {"jail.d/sipguard.conf": "[sipguard-web]\nenabled = true\naction = sipguard[name=web]\n"}
+    assert "jail sipguard-web: on\n" in run(server, check=True, files=files).after
+
+
 def test_jail_that_is_somebody_elses_again_gets_its_action_back(server: Server) -> None:
     run(server)
     (server.root / "jail.local").write_text("[sshd]\nenabled = true\naction = mine\n")
