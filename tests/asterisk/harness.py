@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ class Pbx:
     def __init__(self, version: str) -> None:
         self.version = version
         image = _lab("images", IMAGES[version]).splitlines()[-1]
-        self.container = f"sipguard-{_PROJECT}-{os.getpid()}-{next(self._numbers)}"
+        self.container = f"sipguard-{_PROJECT}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._process: subprocess.Popen[bytes] | None = None
         self._sockets: list[Phone | Ami] = []
         volumes = {
