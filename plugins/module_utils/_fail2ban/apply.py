@@ -126,15 +126,16 @@ class _Job:
                 )
         snapshot, engine = self._snapshot()
         out.ignored = self._ignored(networks, snapshot)
-        wanted = self._files()
+        foreign = self._tree.foreign()
+        wanted = self._files(foreign)
         own = self._tree.own()
         enabled = self._enabled()
         gone = sorted(own.keys() - wanted.keys())
         # Whatever the administrator says of our jails counts, so it is not missed.
-        foreign = [section for section in self._tree.foreign() if section.counts]
-        off = {section.name for section in foreign if section.off}
+        last = [section for section in foreign if section.counts]
+        off = {section.name for section in last if section.off}
         jails = out.jails = [name for name in enabled_jails(wanted) if name not in off]
-        self._ours = _with_our_action(wanted) - {section.name for section in foreign if "action" in section.options}
+        self._ours = _with_our_action(wanted) - {section.name for section in last if "action" in section.options}
         running = None if out.missing_packages else self._running(jails)
         wanted[ADDRESSES] += _remark(
             own, running is None and not out.missing_packages, not enabled and not out.missing_packages
@@ -249,11 +250,10 @@ class _Job:
         ipv6 = ipaddress.collapse_addresses(each for each in every if isinstance(each, ipaddress.IPv6Network))
         return [*(sets.member_text(each) for each in ipv4), *(sets.member_text(each) for each in ipv6)]
 
-    def _files(self) -> dict[str, str]:
+    def _files(self, foreign: Sequence[Section]) -> dict[str, str]:
         """Ours as they shall be, without jails about which somebody else has decided."""
         request, out = self._request, self._out
         found = {**request.files, **(request.asterisk_files if out.asterisk else {})}
-        foreign = self._tree.foreign()
         for path in [path for path in found if path.startswith("jail.d/")]:
             for name, options in sections(found[path], path).items():
                 taken = _taken(name, options, foreign)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .._netfilter import sets
 from .._netfilter.names import FAMILIES, JAILS, Family
-from .._netfilter.runner import Completed, Runner, output
+from .._netfilter.runner import Completed, Runner
 from .._sip.addresses import Network
 from .._sip.errors import SipguardError
 from .bans import containing
@@ -200,18 +200,24 @@ def jail_sets(runner: Runner, headers: Mapping[str, sets.SetHeader]) -> dict[Fam
     return found
 
 
-def covering(runner: Runner, networks: Sequence[Network]) -> dict[str, tuple[str, str]]:
-    """For each address, or network, that some jail bans as part of a larger network: that network, and the jail."""
+def _banned(runner: Runner) -> Iterator[tuple[Family, str, dict[str, int]]]:
+    """Every set in the lists that bans anybody: its family, its name, its members with the seconds that each has left."""
     headers = sets.read_headers(runner)
-    found = {}
     for family, names in jail_sets(runner, headers).items():
         for name in names:
-            members = sets.read_members(runner, name) if name in headers and headers[name].entries else {}
-            for network in networks if members else ():
-                text = sets.member_text(network)
-                for member in containing(members, network) if network.version == family.version else ():
-                    if member != text:
-                        found[text] = (member, jail_name(name))
+            if name in headers and headers[name].entries:
+                yield family, name, sets.read_members(runner, name)
+
+
+def covering(runner: Runner, networks: Sequence[Network]) -> dict[str, tuple[str, str]]:
+    """For each address, or network, that some jail bans as part of a larger network: that network, and the jail."""
+    found = {}
+    for family, name, members in _banned(runner):
+        for network in networks:
+            text = sets.member_text(network)
+            for member in containing(members, network) if network.version == family.version else ():
+                if member != text:
+                    found[text] = (member, jail_name(name))
     return found
 
 
@@ -228,17 +234,14 @@ def unban(runner: Runner, networks: Sequence[Network], *, check: bool = False) -
     found = {text: jails for text, jails in zip(texts, told or ()) if jails}
     if found and not check:
         server.unban(list(found))
-    headers = sets.read_headers(runner)
     script = ""
-    for family, names in jail_sets(runner, headers).items():
-        for name in names:
-            members = sets.read_members(runner, name) if name in headers and headers[name].entries else {}
-            for network, text in zip(networks, texts):
-                if network.version == family.version and text in members:
-                    script += f"del {name} {text} -exist\n"
-                    jails = found.setdefault(text, [])
-                    if jail_name(name) not in jails:
-                        jails.append(jail_name(name))
-    if script and not check:
-        output(runner, [runner.which("ipset") or "ipset", "restore"], script)
+    for dummy, name, members in _banned(runner):
+        for text in texts:
+            if text in members:
+                script += f"del {name} {text} -exist\n"
+                jails = found.setdefault(text, [])
+                if jail_name(name) not in jails:
+                    jails.append(jail_name(name))
+    if not check:
+        sets.restore(runner, script)
     return found, told is not None
