@@ -39,6 +39,7 @@ _HOST = (
 # With what it recommends: without that it polls files, and cannot read the journal.
 _FAIL2BAN = ("fail2ban", "python3-pyinotify", "python3-systemd")
 _PBX = (*_HOST, "asterisk", "logrotate", *_FAIL2BAN)
+_BEFORE = "tmp/lab-before/"
 _TOOLS = ("python3", "iproute2", "procps", "sip-tester", "sipsak", "tcpdump")
 
 
@@ -46,7 +47,8 @@ _TOOLS = ("python3", "iproute2", "procps", "sip-tester", "sipsak", "tcpdump")
 class Recipe:
     """What an image is made of; any change gives it another tag.
 
-    ``trees`` are folders of lab/images laid over the system, in order; a file ``setup`` at a tree's top is run in the image at the end.
+    ``trees`` are folders of lab/images laid over the system, in order; a file ``setup`` at a tree's top is run in the image at the end,
+    a file ``before`` when only the base system is there, before ``packages`` are set up.
     """
 
     suite: str
@@ -69,6 +71,8 @@ RECIPES = {
     "debian12": Recipe("bookworm", (*_HOST, *_FAIL2BAN), ("common", "host")),
     # Nothing but the fail2ban of that release, to try filters with.
     "debian13-fail2ban": Recipe("trixie", ("python3", *_FAIL2BAN), ("common",), command='["sleep", "infinity"]'),
+    # CrowdSec 1.4.6 with its local API, and nothing of its maker's central one.
+    "debian12-crowdsec": Recipe("bookworm", (*_HOST, *_FAIL2BAN, "crowdsec"), ("common", "host", "crowdsec")),
     "tools": Recipe("bookworm", _TOOLS, ("common", "tools"), ("sipvicious==0.3.8",), '["sleep", "infinity"]'),
 }
 
@@ -82,8 +86,8 @@ def _files(recipe: Recipe) -> dict[str, tuple[int, bytes]]:
         for path in sorted(root.rglob("*")):
             if path.is_file():
                 name = str(path.relative_to(root))
-                if name == "setup":
-                    name = f"tmp/lab-setup/{len(found):04d}-{tree}"
+                if name in ("setup", "before"):
+                    name = f"tmp/lab-{name}/{len(found):04d}-{tree}"
                 found[name] = (0o755 if os.access(path, os.X_OK) else 0o644, path.read_bytes())
     return found
 
@@ -111,9 +115,20 @@ def _build_script() -> list[str]:
     ]
 
 
+def _before_options(recipe: Recipe, work: Path) -> list[str]:
+    """mmdebstrap's options that run the trees' ``before`` files, in order."""
+    options = []
+    for path, (dummy, content) in sorted(_files(recipe).items()):
+        if path.startswith(_BEFORE):
+            script = work / path.replace("/", "-")
+            script.write_bytes(content)
+            options.append(f"--essential-hook=chroot \"$1\" sh -e < '{script}'")
+    return options
+
+
 def _overlay(recipe: Recipe, work: Path) -> None:
     """Write work/overlay.tar: the trees, owned by root, and what pip brings."""
-    files = _files(recipe)
+    files = {path: entry for path, entry in _files(recipe).items() if not path.startswith(_BEFORE)}
     if recipe.pip:
         target = work / "pip"
         done = subprocess.run(
@@ -160,6 +175,7 @@ def _build_one(engine: Engine, name: str) -> None:
             argv = [
                 "mmdebstrap",
                 *(option.replace("{work}", str(work)) for option in _build_script()),
+                *_before_options(recipe, work),
                 f"--include={','.join(recipe.packages)}",
                 recipe.suite,
                 str(work / "image.tar"),

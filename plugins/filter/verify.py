@@ -24,6 +24,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names impo
     CHAIN_HOST,
     CHAIN_UA,
     JAILS,
+    KNOWN,
     OFFENDERS,
     TRUSTED,
 )
@@ -185,6 +186,7 @@ class _View:
         self.seen: str = known[0] if known else answer["source"] or ""
         self.found = info["addresses"].get(self.seen, {}).get("found", {})
         self.trusted = TRUSTED in self.found
+        self.known = KNOWN in self.found
 
     def _stops(self, *slots: str) -> bool:
         return any(slot in self.family["stopping"] for slot in slots)
@@ -201,6 +203,8 @@ class _View:
             return f"{self.seen} is trusted there; set pbx_verify_from to a host that is not"
         if self.family["members"] and not self._stops(CHAIN_GATE, CHAIN_UA):
             return "this PBX only observes"
+        if self.known and not self._stops(CHAIN_GATE):
+            return f"{self.seen} has logged in there lately, and signatures spare it"
         if self.transport == "tls" and not self._tls_is_judged():
             return "nothing there looks into TLS"
         return "this is check mode, and the address would be learned" if check else ""
@@ -270,7 +274,7 @@ class _View:
         if self.answer["outcome"] not in (probe.SILENT, probe.TIMEOUT):
             return ""
         for name, words in _DROPPED.items():
-            if name in self.found and not self.trusted:
+            if name in self.found and not self.trusted and not (name == OFFENDERS and self.known):
                 return f"; {self.seen} {words} there (sipguard why {self.seen})"
         if self._stops(CHAIN_HOST) and not self.trusted:
             return "; where the host policy admits known addresses only, set pbx_verify_strangers to false"

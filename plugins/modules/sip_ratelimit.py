@@ -23,7 +23,7 @@ description:
     New SSH connections can be limited as well (O(ssh)). An established one is never touched.
   - >-
     Trusted sources (M(sipguard.pbx.sip_trust)) are never limited, not even when somebody fills the kernel's tables with forged
-    sources.
+    sources. Nor are those that have just logged in, where M(sipguard.pbx.sipban_service) knows them; limits on SSH hold for them.
 extends_documentation_fragment:
   - sipguard.pbx.firewall
   - sipguard.pbx.firewall.selection

@@ -23,7 +23,8 @@ description:
   - >-
     The list is checked before it reaches the kernel. Entries that would also stop ordinary telephones are refused and named,
     entries that another one covers are left out and named.
-  - Trusted sources (M(sipguard.pbx.sip_trust)) are never looked at.
+  - Trusted sources (M(sipguard.pbx.sip_trust)) are never looked at, nor are those that have just logged in, where
+    M(sipguard.pbx.sipban_service) knows them.
 extends_documentation_fragment:
   - sipguard.pbx.firewall
   - sipguard.pbx.firewall.selection

@@ -85,6 +85,11 @@ families:
       stopped_packets: 1204
       observed_packets: 0
       top: [{signature: anywhere friendly-scanner, packets: 1203}]
+sipband:
+  description: What the service sipband does, in a few words; empty where there is none.
+  returned: always
+  type: str
+  sample: listens to Asterisk
 sets:
   description: Sipguard's sets and how many entries each has.
   returned: always
@@ -97,7 +102,7 @@ addresses:
       C(entry) and the C(seconds_left) (0 for ever).
     - >-
       C(findings) is everything that concerns it, in the order in which a packet meets it, each with C(what), C(stops) and a C(text)
-      for people. C(what) is one of V(trusted), V(learned), V(banned), V(blocked), V(watched), V(listed), V(exception), V(limit),
+      for people. C(what) is one of V(trusted), V(known), V(learned), V(banned), V(blocked), V(watched), V(listed), V(exception), V(limit),
       V(host), V(judged), V(observed), V(foreign) and V(problem).
   returned: always
   type: dict
@@ -139,7 +144,7 @@ def main() -> None:
         why = {entry: scene.explain(address)[0] for entry, address in addresses.items()} if scene else {}
     except SipguardError as error:
         module.fail_json(msg=str(error))
-    names = ("protected", "observing", "backend", "families", "sets")
+    names = ("protected", "observing", "backend", "families", "sets", "sipband")
     module.exit_json(changed=False, addresses=why, **{name: found[name] for name in names})
 
 

@@ -20,9 +20,9 @@ from tests.integration.harness.netns import remove_stale
 
 sys.path.insert(0, str(collection_path()))
 
-from . import asterisk, ban, blocklist, filters, flood, harden, packets, runs
+from . import ami_clients, asterisk, ban, blocklist, filters, flood, harden, packets, runs, sipban
 
-PARTS = ("packet", "run", "blocklist", "asterisk", "filters", "ban", "harden", "flood")
+PARTS = ("packet", "run", "blocklist", "asterisk", "filters", "ban", "sipban", "ami", "harden", "flood")
 
 parser = argparse.ArgumentParser(
     prog="python -m tests.bench",
@@ -78,6 +78,22 @@ def _ban(repeats: int) -> Any:
     return [asdict(each) for each in found]
 
 
+def _sipban(rounds: int) -> Any:
+    found = sipban.measure(rounds)
+    print(
+        f"\nFrom the wrong password that is one too many to the first packet dropped, {sipban.ROUND * rounds} bans each\n"
+    )
+    print(sipban.table(found), flush=True)
+    return asdict(found)
+
+
+def _ami(repeats: int) -> Any:
+    found = ami_clients.measure(repeats)
+    print(f"\nClients of the manager interface, each a process of its own: medians of {repeats} runs\n")
+    print(ami_clients.table(found), flush=True)
+    return asdict(found)
+
+
 def _harden(repeats: int) -> Any:
     timed = harden.measure(repeats)
     print(f"\nTime of the main job over SSH, median of {repeats}\n")
@@ -121,6 +137,10 @@ def main() -> None:
         kept["filters"] = _filters(1 if wanted.quick else 5)
     if "ban" in parts:
         kept["ban"] = _ban(3 if wanted.quick else 20)
+    if "sipban" in parts:
+        kept["sipban"] = _sipban(1 if wanted.quick else 4)
+    if "ami" in parts:
+        kept["ami"] = _ami(2 if wanted.quick else 5)
     if "harden" in parts:
         kept["harden"] = _harden(3)
     if "flood" in parts:

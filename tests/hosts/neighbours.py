@@ -33,12 +33,17 @@ class Neighbours:
         return {family: self._neighbour(family, number) for family in (4, 6)}
 
     def reaching(
-        self, source: dict[int, str], family: int, kind: int = socket.SOCK_DGRAM, port: int = 5060
+        self,
+        source: dict[int, str],
+        family: int,
+        kind: int = socket.SOCK_DGRAM,
+        port: int = 5060,
+        patience: float = PATIENCE,
     ) -> socket.socket:
         """A socket that is bound to an address of this machine, and connected to the host."""
         sock = socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, kind)
         self._bind(sock, family, source)
-        sock.settimeout(PATIENCE)
+        sock.settimeout(patience)
         sock.connect((self._targets[family], port))
         return sock
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import pathlib
 import re
 import time
@@ -28,6 +29,8 @@ from .._sip.addresses import Network, parse_networks
 from .._sip.errors import OptionError, SipguardError
 from .exceptions import Exceptions, Exempt, reload
 from .protected import Protected
+from .sipban import ledger
+from .sipban.client import tell
 
 __all__ = [
     "DEFAULT_TIME",
@@ -277,7 +280,8 @@ class Picture:
         now = time.time()
         lines = [f"{member}\t{expiry}\t{reason}\n" for member, (expiry, reason) in _expiries(live, now).items()]
         try:
-            if not lines:
+            # Beside sipband's ledger, that there are none any more has to be written down as well.
+            if not lines and not os.path.exists(ledger.PATH):
                 self._path.unlink(missing_ok=True)
                 return
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -286,6 +290,11 @@ class Picture:
             raise SipguardError(f"cannot write {self._path}: {error}") from error
 
     def exists(self) -> bool:
+        """Whether there is one; that there are no bans is worth a file beside sipband's ledger alone."""
+        with contextlib.suppress(SipguardError):
+            found = self.read()
+            if found is not None and not found[0]:
+                return not os.path.exists(ledger.PATH)
         return self._path.exists()
 
 
@@ -301,15 +310,45 @@ def _over(expiry: int) -> bool:
     return 0 < expiry <= time.time()
 
 
-def restore_bans(runner: Runner, directory: str = STATE_DIRECTORY) -> list[str]:
-    """Bring back the bans of the picture that have time left and are not there; what was done, a sentence each.
+def restore_bans(runner: Runner, directory: str = STATE_DIRECTORY, of_sipband: str = ledger.PATH) -> list[str]:
+    """Bring back the bans of the picture, and of sipband's ledger, that have time left and are not there; what was done, a sentence each.
 
-    The sets are made where they are missing; rules are no business of this. Raises SipguardError.
+    The sets are made where they are missing; rules are no business of this. Raises SipguardError; what can be brought back is then there.
     """
-    picture = Picture(directory).read()
-    if picture is None:
-        return []
-    found, saved = picture
+    problems = []
+    found: dict[str, tuple[int, str]] = {}
+    saved = 0
+    try:
+        picture = Picture(directory).read()
+        found, saved = picture if picture is not None else (found, saved)
+    except SipguardError as error:
+        problems.append(str(error))
+    try:
+        saved = _continue(found, saved, ledger.last_lines(of_sipband))
+    except SipguardError as error:
+        problems.append(str(error))
+    count = _bring_back(runner, found, saved) if found else 0
+    if problems:
+        raise SipguardError("; ".join(problems))
+    return [f"{count} ban{'s' if count > 1 else ''} brought back"] if count else []
+
+
+def _continue(found: dict[str, tuple[int, str]], saved: int, lines: Mapping[str, ledger.Line]) -> int:
+    """What sipband has done since the picture was taken; when the last of it was."""
+    since = [(member, line) for member, line in lines.items() if line.when >= saved]
+    if any(member == ledger.ALL for member, dummy in since):
+        found.clear()
+    for member, line in since:
+        if line.network is None:
+            continue
+        if line.what == ledger.UNBAN:
+            found.pop(member, None)
+        elif not _objection(line.network, ()):
+            found[member] = (line.until, line.reason)
+    return max([saved, *(line.when for dummy, line in since)])
+
+
+def _bring_back(runner: Runner, found: Mapping[str, tuple[int, str]], saved: int) -> int:
     # A clock that has not been set yet (a Raspberry Pi has no battery for one) must not make bans longer than they were.
     now = max(time.time(), saved)
     headers = sets.read_headers(runner)
@@ -320,17 +359,17 @@ def restore_bans(runner: Runner, directory: str = STATE_DIRECTORY) -> list[str]:
         networks = {
             member: network for member in found if (network := ipaddress.ip_network(member)).version == family.version
         }
-        lines = ""
+        lines = []
         for member, network in networks.items():
             expiry, reason = found[member]
             left = min(int(expiry - now), MAX_TIMEOUT) if expiry else 0
             if member not in live[family] and (not expiry or left > 0):
-                lines += Ban(network, left, reason).add(name)
-                count += 1
+                lines.append(Ban(network, left, reason).add(name))
         if lines:
-            script += _make(name, headers, len(networks)) + lines
+            script += _make(name, headers, len(networks)) + "".join(lines)
+            count += len(lines)
     sets.restore(runner, script)
-    return [f"{count} ban{'s' if count > 1 else ''} brought back"] if count else []
+    return count
 
 
 def _make(name: str, headers: Mapping[str, sets.SetHeader], entries: int = 0) -> str:
@@ -459,7 +498,8 @@ def _converge(
 
 def _take_picture(runner: Runner, wanted: Bans, done: Done, *, persist: bool, check: bool, directory: str) -> None:
     picture = Picture(directory)
-    outdated = picture.outdated(wanted)
+    # What sipband has written down before counts less than a picture, so one is needed whatever it shows.
+    outdated = picture.outdated(wanted) or (done.changed and os.path.exists(ledger.PATH))
     if outdated and persist:
         if not done.changed:
             done.before += f"{_FILE} for the next boot: outdated\n"
@@ -543,5 +583,8 @@ def lift(
     done.changed = bool(script)
     if not check:
         sets.restore(runner, script)
+        for text in done.removed:
+            # So that the next ban is not longer for one that was a mistake; and the fleet hears of it.
+            tell("unblock", text)
     _take_picture(runner, live, done, persist=persist, check=check, directory=directory)
     return done

@@ -24,6 +24,7 @@ from .._sip.errors import SipguardError
 from . import repair, report, restore, verbs
 from .feeds import refresh as feed_refresh
 from .feeds import status as feed_status
+from .sipban import client
 from .switch import READY, Switch, check_seconds, connections, when
 
 __all__ = ["main"]
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         "status", help="what is protected, what was stopped; exit status 1 when the protection is not whole"
     )
     verbs.add_parsers(commands)
+    client.add_parser(commands)
     restoring = commands.add_parser("restore", help="load sets and rules from /etc/sipguard, as at boot")
     restoring.add_argument("--sets", action="store_true", help="only make the sets that saved rules name")
     repairing = commands.add_parser("repair", help="put back what another program has flushed")
@@ -80,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     runner, store = HostRunner(), Store()
     try:
+        if options.command == "bans":
+            return client.run(options)
         if options.command == "restore":
             return _restore(runner, store, options.sets)
         if options.command == "repair":

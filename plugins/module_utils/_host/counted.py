@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Union
 
@@ -34,11 +34,20 @@ class Over:
     enforced: bool
 
 
-def over(chains: Mapping[str, tuple[Rule, ...]], family: Family, address: Address, proc: str = "/proc") -> list[Over]:
-    """Every limit that the source is over, in the order of the rules. A table that cannot be read has nobody in it."""
+def over(
+    chains: Mapping[str, tuple[Rule, ...]],
+    family: Family,
+    address: Address,
+    proc: str = "/proc",
+    only: Collection[str] | None = None,
+) -> list[Over]:
+    """Every limit that the source is over, in the order of the rules. A table that cannot be read has nobody in it.
+
+    ``only`` are the chains that its packets come to, None for all.
+    """
     found = []
     for name, rules in chains.items():
-        for rule in rules if name.startswith(CHAIN_RATE) else ():
+        for rule in rules if name.startswith(CHAIN_RATE) and (only is None or name in only) else ():
             limit, recent, remark = rule.match("hashlimit"), rule.match("recent"), rule.match("comment")
             if limit is not None:
                 table, beyond = _hashlimit(limit, family, address, proc)

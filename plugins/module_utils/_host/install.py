@@ -37,6 +37,10 @@ from .emergency import Settings
 from .feeds import settings as _feeds
 from .feeds import units as _feed_units
 from .inspection import persistence_conflicts
+from .sipban import console as _console  # the daemon loads it when it is asked for
+from .sipban import crowdsec as _crowdsec
+from .sipban import daemon as _daemon  # another program of the same library
+from .sipban import units as _sipban_units
 from .switch import COMMAND
 
 __all__ = ["COMMAND", "LIBRARY", "PERSISTENCE", "REPAIR_UNIT", "UNIT", "Installation", "Report", "Setup"]
@@ -51,8 +55,8 @@ SETS_PLUGIN = f"{pathlib.PurePath(BOOT_PLUGIN).parent}/12-sipguard"
 DROP_IN = f"{_UNITS}/netfilter-persistent.service.d/sipguard.conf"
 _PACKAGED_UNIT = "/lib/systemd/system/netfilter-persistent.service"
 
-# The command itself must be loaded, and with it all it needs.
-_LOADED = (_command.__name__,)
+# The programs themselves must be loaded, and with them all they need.
+_LOADED = (_command.__name__, _daemon.__name__, _console.__name__, _crowdsec.__name__)
 _NOT_LOADED = 5  # systemctl's exit status for a unit that systemd does not know (LSB: program is not installed)
 _PACKAGES = ("_sip", "_netfilter", "_host")
 _COMMAND_TEXT = """\
@@ -76,6 +80,8 @@ _RIGHTS = """\
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_MODULE
 NoNewPrivileges=yes
 """
+# What sipband has written down is its own user's.
+_RIGHTS_AND_READING = _RIGHTS.replace("\n", " CAP_DAC_READ_SEARCH\n", 1)
 # Other firewalls that start early flush what they find, so ours comes after them, and before the first packet.
 _UNIT_TEXT = f"""\
 {_UNIT_HEAD}Description=SIP firewall of sipguard.pbx (sets, then rules)
@@ -90,7 +96,7 @@ Conflicts=shutdown.target
 Type=oneshot
 RemainAfterExit=yes
 ExecStart={COMMAND} restore
-{_RIGHTS}
+{_RIGHTS_AND_READING}
 [Install]
 WantedBy=multi-user.target
 """
@@ -418,6 +424,10 @@ class Installation:
                     f"the change {pending.cookie} of the rules waits to be confirmed, and without sipguard nobody could take it back: "
                     "'sipguard confirm' or 'sipguard rollback' first"
                 )
+        if self._at(_sipban_units.SERVICE).exists():
+            raise SipguardError(
+                "sipband runs on this host with sipguard's library: take it away first (pbx_sipban_state: absent)"
+            )
         units = [path for path in (*_FEED_UNITS, _feed_units.WANTED) if os.path.lexists(self._at(path))]
         before = self._listing() + units + [path for path in _DATA if self._at(path).exists()]
         if before and not check:

@@ -15,13 +15,13 @@ from .._netfilter.runner import Runner
 from .._sip import ranges
 from .surroundings import GATEWAY, OWN, RESOLVER, surroundings
 
-__all__ = ["Protected", "find", "find_at_boot"]
+__all__ = ["ALWAYS", "Protected", "find", "find_at_boot"]
 
 # What a host still has when it has been restarted.
 _LASTING = (OWN, GATEWAY, RESOLVER)
 # A list may hold private and reserved addresses if somebody says so; but never those without which no host works: programs that
 # talk to each other, and the neighbours of IPv6, which find each other from link-local addresses (RFC 4861, 4.1 to 4.3).
-_ALWAYS = {
+ALWAYS = {
     "127.0.0.0/8": "loopback",
     "::/127": "loopback",
     "fe80::/10": "link-local, which IPv6 cannot do without",
@@ -53,7 +53,7 @@ def find(
         network = _plain(address)
         if network:
             found.setdefault(network, why)
-    found.update(_ALWAYS)
+    found.update(ALWAYS)
     if runner.which("ipset"):
         headers = sets.read_headers(runner) if headers is None else headers
         for family in FAMILIES:

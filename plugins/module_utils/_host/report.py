@@ -21,11 +21,14 @@ from .._netfilter.runner import Runner, output
 from .._sip.errors import SipguardError
 from .fail2ban import jail_sets
 from .restore import damage, policy_of
+from .sipban.client import tell
+from .sipban.units import SERVICE
 
 __all__ = ["status"]
 
 _COUNTED = re.compile(r"\[(\d+):\d+\] (-A .*)")
 _TOP = 5
+_LISTENS = "listens to Asterisk"
 PROTECTED, OBSERVING, UNPROTECTED = "protected", "observing", "unprotected"
 UNMANAGED = "not managed"  # left out of "families", or nothing was ever set up
 
@@ -45,9 +48,22 @@ def status(runner: Runner, store: Store) -> tuple[dict[str, Any], str, int]:
         "families": families,
         "boot": boot_loader() or "",
         "repair": _repairs(runner),
+        "sipband": _sipband(),
         "sets": {name: headers[name].entries for name in _shown(runner, headers)},
     }
-    return report, _status_text(report), 0 if report["protected"] or report["observing"] else 1
+    well = (report["protected"] or report["observing"]) and report["sipband"] in ("", _LISTENS)
+    return report, _status_text(report), 0 if well else 1
+
+
+def _sipband() -> str:
+    """What sipband does, in a few words; "" where there is none."""
+    if not os.path.exists(SERVICE):
+        return ""
+    said = tell("status")
+    if said is None:
+        return "does not run, or does not answer (systemctl status sipband)"
+    found = said["data"] or {}
+    return _LISTENS if found.get("ami_hears") else f"hears nothing: {found.get('ami_said', '')}"
 
 
 def _shown(runner: Runner, headers: Mapping[str, sets.SetHeader]) -> list[str]:
@@ -157,6 +173,8 @@ def _status_text(report: dict[str, Any]) -> str:
             f"{found['stopped_packets']} packets stopped, {found['observed_packets']} observed"
         )
         lines += [f"    {entry['packets']:>8}  {entry['signature']}" for entry in found["top"]]
+    if report["sipband"]:
+        lines.append(f"  sipband: {report['sipband']}")
     lines += [f"  {name}: {entries} entries" for name, entries in report["sets"].items()]
     boot = f"loaded by {report['boot']}" if report["boot"] else "NOTHING loads the rules"
     flushed = "put back by sipguard-repair.service" if report["repair"] else "not put back"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands that are about single addresses: why, ban, unban, exceptions."""
+"""The commands that are about single addresses: why, ban, unban, exceptions, known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .._netfilter.persist import Store
 from .._netfilter.runner import Runner
 from .._netfilter.switch_guard import STATE_DIRECTORY
 from .._sip.errors import SipguardError
-from . import bans, protected
+from . import bans, protected, registrations
 from .exceptions import Address, Exceptions
 from .unban import forget, unban
 from .why import Scene, why
@@ -28,7 +28,7 @@ __all__ = ["DIRECTORY", "VERBS", "add_parsers", "run"]
 
 DIRECTORY = STATE_DIRECTORY
 
-VERBS = ("why", "ban", "unban", "exceptions")
+VERBS = ("why", "ban", "unban", "exceptions", "known")
 
 Answer = tuple[dict[str, Any], str, int]
 
@@ -62,7 +62,11 @@ def add_parsers(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     excepting.add_argument(
         "addresses", nargs="*", metavar="remove ADDRESS", help="take exceptions back; without: list them"
     )
-    for parser in (asking, banning, freeing, excepting):
+    knowing = commands.add_parser("known", help="sources that have logged in lately, which limits and signatures spare")
+    knowing.add_argument(
+        "learn", nargs="?", choices=["learn"], help="make every telephone known that is registered with Asterisk"
+    )
+    for parser in (asking, banning, freeing, excepting, knowing):
         parser.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -74,7 +78,18 @@ def run(runner: Runner, options: argparse.Namespace) -> Answer:
         return _ban(runner, options)
     if options.command == "unban":
         return _unban(runner, options)
+    if options.command == "known":
+        return _known(runner, options.learn is not None)
     return _exceptions(runner, options.addresses)
+
+
+def _known(runner: Runner, learn: bool) -> Answer:
+    if learn:
+        said = registrations.learn(runner)
+        return {"said": said}, "\n".join(said), 0
+    found = registrations.known(runner)
+    lines = [f"{member}: for {bans.span(left)} more" for member, left in found.items()]
+    return found, "\n".join(lines) or "nobody is known", 0
 
 
 def _address(text: str) -> Address:

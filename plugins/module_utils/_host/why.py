@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._netfilter import blocklist, sets
@@ -19,11 +19,16 @@ from .._netfilter.names import (
     BLOCKED,
     CHAIN_GATE,
     CHAIN_HOST,
+    CHAIN_JUDGE,
+    CHAIN_MAIN,
     CHAIN_PRE,
+    CHAIN_PRE_SIP,
+    CHAIN_RATE,
     CHAIN_UA,
     FAMILIES,
     HARMLESS_BEFORE_HOOK,
     JAILS,
+    KNOWN,
     OBSERVED,
     OFFENDERS,
     TRUSTED,
@@ -33,6 +38,7 @@ from .._netfilter.names import (
 from .._netfilter.persist import Store
 from .._netfilter.policy import Member, Policy
 from .._netfilter.rule import Rule
+from .._netfilter.ruleset import Ruleset
 from .._netfilter.runner import Runner
 from .._netfilter.switch_guard import STATE_DIRECTORY
 from .._sip.errors import OptionError, SipguardError
@@ -47,6 +53,8 @@ __all__ = ["Finding", "Scene", "parse_address", "why"]
 
 _ALL = "all its packets are dropped"
 _JUDGES = {CHAIN_GATE: "the domain gate", CHAIN_UA: "signatures"}
+# What spares known sources.
+_SPARING = {CHAIN_RATE: "limits", CHAIN_UA: "signatures", CHAIN_PRE_SIP: "learned offences"}
 
 
 def parse_address(text: str, option: str = "addresses") -> Address:
@@ -77,12 +85,16 @@ class Finding:
 
 @dataclass
 class _View:
-    """One family: its policy, the chains of the policy's table, the sets that SIPGUARD-PRE looks into, members of sets by name."""
+    """One family: its policy, the chains of the policy's table, the sets that SIPGUARD-PRE looks into, members of sets by name.
+
+    ``spared`` is what passes over known sources: CHAIN_RATE, CHAIN_UA, CHAIN_PRE_SIP.
+    """
 
     policy: Policy
     chains: dict[str, tuple[Rule, ...]]
     looked_up: frozenset[str]
     members: dict[str, dict[str, int]]
+    spared: frozenset[str] = frozenset()
 
 
 class Scene:
@@ -102,7 +114,8 @@ class Scene:
             # What the rules do, and not what they were meant to: somebody may have flushed the table.
             rules = live.own_chains("raw").get(CHAIN_PRE, ()) if live.table("raw").hooks else ()
             looked_up = frozenset(name for rule in rules for name in rule.sets())
-            self._views[family] = _View(policy, live.own_chains(policy.table), looked_up, {})
+            spared = frozenset(_spared(live, policy))
+            self._views[family] = _View(policy, live.own_chains(policy.table), looked_up, {}, spared)
         self._lists: dict[str, NamedList] = {}
         self._exceptions: dict[Address, Exempt] = {}
         self._problems: list[str] = []
@@ -117,6 +130,8 @@ class Scene:
         family = next(family for family in FAMILIES if family.version == address.version)
         view = self._views.get(family) or _View(Policy(family), {}, frozenset(), {})
         trusted = self._entry(view, TRUSTED, address)
+        if self._entry(view, KNOWN, address) is None:
+            view = replace(view, spared=frozenset())
         found = list(self._findings(view, address, trusted is not None))
         stopped = any(each.stops for each in found)
         entries = {each.details["base"]: dict(each.details) for each in found if "base" in each.details}
@@ -150,10 +165,18 @@ class Scene:
         if entry is not None:
             effect = "never judged, limited, learned, banned or blocked"
             yield self._in_set(view, TRUSTED, entry, f"trusted as {entry[0]}", effect)
+        entry = self._entry(view, KNOWN, address)
+        if entry is not None:
+            words = [word for chain, word in _SPARING.items() if chain in view.spared]
+            effect = f"spared by {_listed(words)}" if words else "no rule spares known sources now"
+            head = f"known because it has logged in, {_left(entry[1])}"
+            yield self._in_set(view, KNOWN, entry, head, effect, spared_by=words)
         entry = self._entry(view, OFFENDERS, address)
         if entry is not None:
+            spared = CHAIN_PRE_SIP in view.spared and not trusted
+            effect = "stops nothing, because it is known" if spared else "its SIP packets are dropped"
             head = f"learned as an offender, {span(entry[1])} left"
-            yield self._in_set(view, OFFENDERS, entry, head, "its SIP packets are dropped", not trusted)
+            yield self._in_set(view, OFFENDERS, entry, head, effect, not (trusted or spared))
         found = self._bans[view.policy.family]
         member = next(containing(found, ipaddress.ip_network(address)), None)
         if member is not None:
@@ -254,7 +277,8 @@ class Scene:
     # -- what comes behind
 
     def _limits(self, view: _View, address: Address, trusted: bool) -> Iterator[Finding]:
-        for each in [] if trusted else over(view.chains, view.policy.family, address, self._proc):
+        only = _aside(view.policy) if CHAIN_RATE in view.spared else None
+        for each in [] if trusted else over(view.chains, view.policy.family, address, self._proc, only):
             verb = "is dropped" if each.enforced else "would be dropped (mode observe)"
             yield Finding("limit", f"over a limit now, {each.what}: what is more {verb}", False, {"table": each.table})
 
@@ -279,7 +303,8 @@ class Scene:
         return self._test(name, address)
 
     def _judges(self, view: _View, trusted: bool) -> Iterator[Finding]:
-        members = {slot: view.policy.members[slot] for slot in _JUDGES if slot in view.policy.members}
+        slots = [slot for slot in _JUDGES if slot not in view.spared]
+        members = {slot: view.policy.members[slot] for slot in slots if slot in view.policy.members}
         if trusted or not members:
             return
         names = [_JUDGES[slot] + ("" if _stops(each) else " (mode observe)") for slot, each in members.items()]
@@ -298,12 +323,39 @@ class Scene:
 
 _WHAT = {
     TRUSTED: "trusted",
+    KNOWN: "known",
     OFFENDERS: "learned",
     BANNED: "banned",
     BLOCKED: "blocked",
     WATCHED: "watched",
     OBSERVED: "observed",
 }
+
+
+def _spared(live: Ruleset, policy: Policy) -> Iterator[str]:
+    """What passes over known sources, by what its rules do now."""
+    chains, raw = live.own_chains(policy.table), live.own_chains("raw")
+    known = policy.set_name(KNOWN)
+    for chain, slot in ((CHAIN_MAIN, CHAIN_RATE), (CHAIN_JUDGE, CHAIN_UA)):
+        jumps = [rule for rule in chains.get(chain, ()) if rule.target == slot]
+        if jumps and all(known in rule.sets() for rule in jumps):
+            yield slot
+    if any(rule.target == "RETURN" and known in rule.sets() for rule in raw.get(CHAIN_PRE_SIP, ())):
+        yield CHAIN_PRE_SIP
+
+
+def _aside(policy: Policy) -> frozenset[str]:
+    """Chains of limits to which packets come that are no SIP: nobody who is known is spared by those."""
+    member = policy.members.get(CHAIN_RATE)
+    return frozenset(chain for dummy, chain in member.asides) if member is not None else frozenset()
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _left(seconds: int) -> str:
+    return f"{span(seconds)} left" if seconds else "for ever"
 
 
 def _stops(member: Member) -> bool:

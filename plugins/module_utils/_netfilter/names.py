@@ -14,6 +14,7 @@ __all__ = [
     "CHAIN_GATE",
     "CHAIN_HOST",
     "CHAIN_JUDGE",
+    "CHAIN_KNOWN",
     "CHAIN_MAIN",
     "CHAIN_PRE",
     "CHAIN_PRE_ALL",
@@ -71,6 +72,8 @@ CHAIN_PRE_ALL = "SIPGUARD-PRE-ALL"
 CHAIN_PRE_NOTE = "SIPGUARD-PRE-NOTE"
 CHAIN_MAIN = "SIPGUARD"
 CHAIN_JUDGE = "SIPGUARD-JUDGE"
+# Nothing leads there: it says that known sources are spared, also while no other rule does.
+CHAIN_KNOWN = "SIPGUARD-KNOWN"
 FILTER_TABLES = ("filter", "mangle")
 
 # Members of SIPGUARD, in the order in which a packet meets them. Limits see every packet; the gate and the
@@ -89,6 +92,7 @@ TRUSTED = "sipguard-trusted"
 OFFENDERS = "sipguard-offenders"
 OBSERVED = "sipguard-observed"
 BANNED = "sipguard-banned"
+# Sources that have just authenticated.
 KNOWN = "sipguard-known"
 BLOCKED = "sipguard-blocked"
 # Lists of the sets that fail2ban fills, one for each of its jails (roles/pbx_fail2ban/files/action.d/sipguard.conf).

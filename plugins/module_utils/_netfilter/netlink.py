@@ -18,6 +18,7 @@ from itertools import islice
 
 __all__ = [
     "AF",
+    "Link",
     "Watch",
     "add_networks",
     "attribute",
@@ -38,6 +39,7 @@ AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 _NETLINK_NETFILTER = 12
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
+_BATCH_BEGIN, _BATCH_END = 16, 17
 _NLA_TYPE_MASK = 0x3FFF
 _SUBSYS_CTNETLINK, _SUBSYS_IPSET, _SUBSYS_NFTABLES, _SUBSYS_NFT_COMPAT = 1, 6, 10, 11
 _CT_NEW, _CT_GET = 0, 1
@@ -277,3 +279,95 @@ class Watch:
         if found is None or _IPSET_ATTR_DATA not in found:
             return None
         return int(struct.unpack(">I", attributes(found[_IPSET_ATTR_DATA])[_IPSET_ATTR_ELEMENTS])[0])
+
+
+class Link:
+    """One socket for a long life: an answer that came too late for its question is never taken for the answer to another.
+
+    Each method raises TimeoutError (socket.timeout in Python 3.9; it has no errno) when the kernel does not answer,
+    and can be used again after that.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        self._socket.bind((0, 0))
+        self._socket.settimeout(seconds)
+        self._sequence = 0
+
+    def close(self) -> None:
+        """What the kernel keeps for as long as this socket is open ends with it."""
+        self._socket.close()
+
+    def _message(self, kind: int, flags: int, head: bytes, payload: bytes) -> bytes:
+        self._sequence = self._sequence % 0xFFFFFFFF + 1
+        length = 16 + len(head) + len(payload)
+        return struct.pack("=IHHII", length, kind, _NLM_F_REQUEST | flags, self._sequence, 0) + head + payload
+
+    def _answers(self, first: int) -> Iterator[tuple[int, int, bytes]]:
+        """Sequence number, type and content of what the kernel says to the messages from that number to the latest one."""
+        while True:
+            data = self._socket.recv(1 << 16)
+            position = 0
+            while position + 16 <= len(data):
+                length, answer, dummy, sequence = struct.unpack_from("=IHHI", data, position)
+                if length < 16:
+                    break
+                if first <= sequence <= self._sequence:
+                    yield sequence, answer, data[position + 16 : position + length]
+                position += (length + 3) & ~3
+
+    def code(self, subsystem: int, message: int, family: int, payload: bytes, flags: int = 0, resource: int = 0) -> int:
+        """One request, and how it ended: 0, or a number of errno, or (from 4096 on) one of the subsystem's own errors."""
+        head = struct.pack(">BBH", family, 0, resource)
+        self._socket.send(self._message(subsystem << 8 | message, _NLM_F_ACK | flags, head, payload))
+        for dummy, answer, content in self._answers(self._sequence):
+            if answer == _NLMSG_ERROR:
+                return -int(struct.unpack_from("=i", content)[0])
+        raise AssertionError  # never: the answers end with a TimeoutError
+
+    def one(self, subsystem: int, message: int, family: int, payload: bytes = b"") -> dict[int, bytes]:
+        """The attributes of one object. Raises OSError with the kernel's reason."""
+        head = struct.pack(">BBH", family, 0, 0)
+        self._socket.send(self._message(subsystem << 8 | message, 0, head, payload))
+        for dummy, answer, content in self._answers(self._sequence):
+            if answer != _NLMSG_ERROR:
+                return attributes(content[4:])
+            code = -struct.unpack_from("=i", content)[0]
+            raise OSError(code, os.strerror(code))
+        raise AssertionError  # never: the answers end with a TimeoutError
+
+    def dump(self, subsystem: int, message: int, family: int, payload: bytes = b"") -> Iterator[bytes]:
+        """The objects of one kind, each as its attributes, as they arrive. Raises OSError with the kernel's reason.
+
+        It has to be read to its end before the link is asked anything else.
+        """
+        head = struct.pack(">BBH", family, 0, 0)
+        self._socket.send(self._message(subsystem << 8 | message, _NLM_F_DUMP, head, payload))
+        for dummy, answer, content in self._answers(self._sequence):
+            if answer in (_NLMSG_ERROR, _NLMSG_DONE):
+                # The end of a dump has a result as well.
+                code = -struct.unpack_from("=i", content)[0] if len(content) >= 4 else 0
+                if code > 0:
+                    raise OSError(code, os.strerror(code))
+                return
+            yield content[4:]
+
+    def batch(self, subsystem: int, messages: Iterable[tuple[int, int, int, bytes]]) -> None:
+        """Requests (message, family, flags, payload) that the kernel carries out all or none. Raises OSError with its reason."""
+        frame = struct.pack(">BBH", 0, 0, subsystem)
+        parts = [self._message(_BATCH_BEGIN, 0, frame, b"")]
+        first = self._sequence
+        for message, family, flags, payload in messages:
+            head = struct.pack(">BBH", family, 0, 0)
+            parts.append(self._message(subsystem << 8 | message, _NLM_F_ACK | flags, head, payload))
+        last = self._sequence
+        parts.append(self._message(_BATCH_END, 0, frame, b""))
+        self._socket.send(b"".join(parts))
+        for sequence, answer, content in self._answers(first):
+            if answer != _NLMSG_ERROR:
+                continue
+            code = -struct.unpack_from("=i", content)[0]
+            if code:
+                raise OSError(code, os.strerror(code))
+            if sequence == last:
+                return

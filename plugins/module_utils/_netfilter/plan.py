@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 
 from .._sip.errors import SipguardError
 from .backend import Backend
-from .names import CHAIN_JUDGE, TRUSTED, Family, is_own_set
+from .names import CHAIN_JUDGE, KNOWN, TRUSTED, Family, is_own_set
 from .policy import Policy, assemble, choose_generation, read_policy
 from .rule import Rule
 from .ruleset import HOOKS, Ruleset, Table, render_chains
 from .sets import LEARNED, SetHeader, SetSpec, sets_in_rules, spec
 
 __all__ = ["FamilyPlan", "Plan", "TableScript", "plan_family", "plan_sets", "table_script"]
+
+# What is in them is worth nothing without rules.
+_GO_WITH_RULES = (*LEARNED, KNOWN)
 
 
 @dataclass(frozen=True)
@@ -190,9 +193,9 @@ def plan_sets(plan: Plan, headers: Mapping[str, SetHeader]) -> None:
                     f"remove it with 'ipset destroy {name}' and run again"
                 )
         unneeded = []
-        for base in (*LEARNED, TRUSTED):
+        for base in (*_GO_WITH_RULES, TRUSTED):
             name = base + suffix
-            if name in headers and name not in needed and (base in LEARNED or headers[name].entries == 0):
+            if name in headers and name not in needed and (base in _GO_WITH_RULES or headers[name].entries == 0):
                 unneeded.append(name)
         for name in unneeded:
             _refuse_foreign_use(name, family_plan)

@@ -7,10 +7,10 @@ A *member* is what one module contributes: a chain of its own (with sub-chains) 
 The policy is put together anew from all members each time, so the order can never depend on who ran last::
 
     raw PREROUTING -> SIPGUARD-PRE     one rule per dropping set in use: its sources -> one of the next two
-      SIPGUARD-PRE-SIP                 trusted: leave; SIP: drop (learned offenders)
+      SIPGUARD-PRE-SIP                 trusted, known: leave; SIP: drop (learned offenders)
       SIPGUARD-PRE-ALL                 trusted: leave; drop (bans, blocklists)
       SIPGUARD-PRE-NOTE                trusted: leave; remember as observed (blocklists that only observe)
-    INPUT -> SIPGUARD                  limits (they see every packet; whoever is trusted leaves before any is counted)
+    INPUT -> SIPGUARD                  limits, unless known (they see every packet; whoever is trusted leaves before any is counted)
                                        what is never let in, in an admitted conversation either
                                        conversation admitted under this generation: leave
                                        host policy
@@ -18,7 +18,7 @@ The policy is put together anew from all members each time, so the order can nev
                                        SIP -> SIPGUARD-JUDGE
       SIPGUARD-JUDGE                   trusted: leave
                                        a response over UDP: leave (it asks for nothing, and admits nobody)
-                                       gate, signatures
+                                       gate; signatures, unless known
                                        observed: leave (counted, not admitted)
                                        a whole request that nobody objected to: admit the conversation
                                        the first message of TLS that the gate let pass: admit the connection
@@ -26,6 +26,9 @@ The policy is put together anew from all members each time, so the order can nev
 The order is that of cost (docs/benchmarks.md): a packet of an admitted conversation meets one set, the one of the
 offenders, and one connection mark; media meets that set and misses two port lists; trust is only looked up where
 somebody would otherwise be judged or dropped.
+
+Known is who has just authenticated, where a policy ``knows``. That spares him what goes by an address or a header alone, because a
+forged packet has both: limits, signatures, what was learned. Bans, blocklists and the gate stop him like anybody.
 
 A conversation is admitted by a packet that holds the end of a request line and the end of the headers: a keep-alive, a
 STUN packet or half a request admits nobody. Admission is a value in masked bits of the connection mark, the generation.
@@ -42,13 +45,16 @@ from .names import (
     ADMISSION_MASK,
     CHAIN_GATE,
     CHAIN_JUDGE,
+    CHAIN_KNOWN,
     CHAIN_MAIN,
     CHAIN_PRE,
     CHAIN_PRE_ALL,
     CHAIN_PRE_NOTE,
     CHAIN_PRE_SIP,
+    CHAIN_UA,
     GATE_SLOTS,
     HOST_SLOTS,
+    KNOWN,
     OFFENDERS,
     PRE_SLOTS,
     RATE_SLOTS,
@@ -139,7 +145,7 @@ class Policy:
     """Everything one family judges: members by slot, the table they share, the mask of the admission bits.
 
     ``drops`` are base names of sets that SIPGUARD-PRE looks into although no rule feeds them: bans and blocklists, filled from
-    outside.
+    outside. ``knows`` says that limits and signatures spare the sources in the set of those that have just authenticated.
     ``start`` is the generation to begin with where no rules are live, 0 for the first: that of a file that is loaded at boot.
     """
 
@@ -148,6 +154,7 @@ class Policy:
     members: Mapping[str, Member] = field(default_factory=dict, hash=False)
     mask: int = ADMISSION_MASK
     drops: frozenset[str] = frozenset()
+    knows: bool = False
     start: int = field(default=0, compare=False)
 
     def with_member(self, slot: str, member: Member | None) -> Policy:
@@ -160,6 +167,10 @@ class Policy:
     def with_drop(self, base: str, wanted: bool = True) -> Policy:
         """This policy with one set dropped on its own account, or no longer."""
         return replace(self, drops=self.drops | {base} if wanted else self.drops - {base})
+
+    def with_known(self, wanted: bool = True) -> Policy:
+        """This policy with known sources spared, or no longer."""
+        return replace(self, knows=wanted)
 
     def set_name(self, base: str) -> str:
         return base + self.family.suffix
@@ -200,7 +211,8 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
         if any(rule.target == "ACCEPT" for rules in member.chains.values() for rule in rules):
             # It would end the packet's way before the other members have seen it.
             raise SipguardError(f"a rule of {member.slot} accepts; what a member lets through, it has to return")
-    trusted = m.in_set(policy.set_name(TRUSTED))
+    trusted, known = (m.in_set(policy.set_name(base)) for base in (TRUSTED, KNOWN))
+    unknown = (m.in_set(policy.set_name(KNOWN), negated=True),) if policy.knows else ()
     everyone = _selectors(policy, RATE_SLOTS + GATE_SLOTS)
     raw: dict[str, tuple[Rule, ...]] = {CHAIN_PRE: ()}
     for base in policy.dropped_sets():
@@ -208,14 +220,16 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
         chain = {OFFENDERS: CHAIN_PRE_SIP, WATCHED: CHAIN_PRE_NOTE}.get(base, CHAIN_PRE_ALL)
         raw[CHAIN_PRE] += (Rule(CHAIN_PRE, (m.in_set(policy.set_name(base)),), chain),)
         if base == OFFENDERS:
-            verdicts = [replace(selector.rule(chain), target="DROP") for selector in everyone]
+            # Nor may a forged packet cut off a telephone that has logged in.
+            verdicts = [Rule(chain, (known,), "RETURN")] if policy.knows else []
+            verdicts += [replace(selector.rule(chain), target="DROP") for selector in everyone]
         else:
             verdicts = [m.note(chain, policy.family) if base == WATCHED else Rule(chain, (), "DROP")]
         raw[chain] = (Rule(chain, (trusted,), "RETURN"), *verdicts)
 
     main: list[Rule] = []
     for slot in RATE_SLOTS:
-        main += [replace(selector.rule(CHAIN_MAIN), target=slot) for selector in _selectors(policy, (slot,))]
+        main += [replace(each.rule(CHAIN_MAIN, *unknown), target=slot) for each in _selectors(policy, (slot,))]
         asides = policy.members[slot].asides if slot in policy.members else ()
         main += [replace(selector.rule(CHAIN_MAIN), target=chain) for selector, chain in asides]
     for slot in GATE_SLOTS:
@@ -236,7 +250,8 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
             answer = m.starts_with(policy.family, "udp", RESPONSE)
             judge.append(Rule(CHAIN_JUDGE, (answer,), "RETURN", header=(m.protocol("udp"),)))
         for slot in GATE_SLOTS:
-            judge += [replace(selector.rule(CHAIN_JUDGE), target=slot) for selector in _selectors(policy, (slot,))]
+            spare = unknown if slot == CHAIN_UA else ()
+            judge += [replace(each.rule(CHAIN_JUDGE, *spare), target=slot) for each in _selectors(policy, (slot,))]
         judge.append(Rule(CHAIN_JUDGE, (m.packet_mark(policy.mask, policy.mask),), "RETURN"))
         whole_request = (m.string(REQUEST_LINE_END), m.string(HEADERS_END))
         judge.append(m.set_connmark(Rule(CHAIN_JUDGE, whole_request), generation, policy.mask))
@@ -251,6 +266,12 @@ def assemble(policy: Policy, generation: int) -> dict[str, dict[str, tuple[Rule,
         tables[policy.table] = {**own, CHAIN_MAIN: tuple(main)}
         for member in policy.members.values():
             tables[policy.table].update(member.chains)
+    if policy.knows and tables:
+        # Else whoever took the last limit away would have taken the set, and forgotten what the next one has to spare. In raw no
+        # firewall that flushes filter at its own start (FreePBX) reaches it.
+        remark = m.comment("spared by limits and signatures")
+        place = tables["raw" if "raw" in tables else policy.table]
+        place[CHAIN_KNOWN] = (Rule(CHAIN_KNOWN, (known, remark), "RETURN"),)
     return tables
 
 
@@ -286,7 +307,11 @@ def read_policy(
     looked_up = {name for rule in tables.get("raw", {}).get(CHAIN_PRE, ()) for name in rule.sets()}
     # Offenders are fed by rules; every other set there is filled from outside.
     drops = frozenset(base for base in PRE_SLOTS if base != OFFENDERS and base + family.suffix in looked_up)
-    return Policy(family, table, members, mask, drops), generation
+    # One of the rules is enough: where others are missing, the next run puts them back.
+    knowing = [*leading, *chains.get(CHAIN_KNOWN, ())]
+    knowing += (rule for name in (CHAIN_PRE_SIP, CHAIN_KNOWN) for rule in tables.get("raw", {}).get(name, ()))
+    knows = any(KNOWN + family.suffix in rule.sets() for rule in knowing)
+    return Policy(family, table, members, mask, drops, knows), generation
 
 
 def _read_asides(slot: str, leading: Iterable[Rule]) -> tuple[tuple[Selector, str], ...]:
@@ -321,7 +346,7 @@ def _judged(table: str, tables: Mapping[str, Mapping[str, tuple[Rule, ...]]]) ->
     return {
         name: tuple(rule for rule in rules if not rule.target.startswith(RATE_SLOTS))
         for name, rules in tables.get(table, {}).items()
-        if not name.startswith(RATE_SLOTS)
+        if not name.startswith((*RATE_SLOTS, CHAIN_KNOWN))
     }
 
 

@@ -458,7 +458,8 @@ def _fill_sets(runner: Runner, wanted: State, headers: Mapping[str, sets.SetHead
     touched = []
     elapsed = wanted.elapsed()
     for name, target in sorted(wanted.sets.items()):
-        if name in headers and target.members is None:
+        # Who has authenticated since has done so under whatever rules.
+        if name in headers and (target.members is None or name[:-1] == KNOWN):
             continue
         members = _remaining(target.members or {}, elapsed)
         if name in headers and _same_members(_read_set(runner, name).members or {}, members):
@@ -508,7 +509,7 @@ def _destroy_surplus(runner: Runner, wanted: State, back: Back) -> list[str]:
     for name, header in sets.read_headers(runner).items():
         if not is_own_set(name) or name in wanted.sets or (name[:-1] in _KEPT_ELSEWHERE and header.entries):
             continue
-        if not wanted.exact and name[:-1] in _FILLED_FROM_OUTSIDE:
+        if not wanted.exact and name[:-1] in _FILLED_FROM_OUTSIDE and name[:-1] != KNOWN:
             continue
         verb = "flush" if header.references else "destroy"
         if header.references:

@@ -60,9 +60,11 @@ def test_pages_name_only_commands_that_the_host_has() -> None:
     commands = {found[1] for line in code if (found := re.match(r" *(?:\$ )?(?:ssh \S+ )?sipguard ([a-z]+)", line))}
     assert commands >= {"status", "why", "restore", "unban", "pending", "confirm", "rollback", "repair"}
     for command in commands:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([command, "--help"])
-        assert ended.value.code == 0
+        try:
+            status: object = cli.main([command, "--help"])
+        except SystemExit as ended:
+            status = ended.code
+        assert status == 0
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:

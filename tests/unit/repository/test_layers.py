@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "_asterisk": {"_sip"},
     "_host": {"_sip", "_netfilter", "_asterisk"},
     "_fail2ban": {"_sip", "_netfilter", "_asterisk", "_host"},
+    "_sipban": {"_sip", "_netfilter", "_asterisk", "_host"},
 }
 
 PLUGINS = sorted((TOP / "plugins").rglob("*.py"))

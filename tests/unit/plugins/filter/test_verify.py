@@ -73,6 +73,7 @@ def info(
 
 
 TRUSTED = ("sipguard-trusted",)
+KNOWN = ("sipguard-known",)
 PROTECTED = info(RATE, UA)
 GATED = info(RATE, GATE, UA, tls_ports=("5061",))
 OBSERVING = info(members=(GATE, UA), state="observing")
@@ -190,6 +191,9 @@ def test_plan_asks_as_a_scanner_where_a_phone_was_answered() -> None:
         ("udp", info(state="not managed"), {}, 1, []),
         ("udp", info(state="unprotected"), {}, 1, []),
         ("udp", info(RATE, UA, found=TRUSTED), {}, 0, []),
+        # Signatures spare who has logged in, and the gate does not.
+        ("udp", info(RATE, UA, found=KNOWN), {}, 0, [US["ipv4"]]),
+        ("udp", info(RATE, GATE, UA, found=KNOWN), {}, 1, [US["ipv4"]]),
         # The gate's question may have been observed, or learned.
         ("udp", OBSERVING, {}, 0, [US["ipv4"]]),
         ("udp", info(RATE), {}, 0, [US["ipv4"]]),

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from ansible_collections.sipguard.pbx.plugins.module_utils._host import bans
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.exceptions import Exceptions, Exempt
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.protected import Protected
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.sipban import ledger
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.sipban.ledger import BAN, UNBAN, WAS, Ledger, Line
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import sets
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.engine import Engine
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import IPV4, IPV6, MAX_TIMEOUT
@@ -247,6 +249,246 @@ def test_without_persist_no_file_is_written(host: FakeHost, engine: Engine, data
     assert (again.changed, again.persisted) == (False, False)
     late = bans.ban(engine, NETWORKS, 3600, "", directory=data)
     assert (late.changed, late.persisted, bans.Picture(data).exists()) == (True, True, True)
+
+
+# -- beside sipband's ledger
+
+NOW = 1_800_000_000
+LATER = NOW + 3600
+X, Y, Z = (ipaddress.ip_network(f"203.0.113.{last}") for last in (7, 8, 9))
+SIX = ipaddress.ip_network("2001:db8:bad::/64")
+
+
+class Boot:
+    """A host before its sets are filled again, with a picture and a ledger of before."""
+
+    def __init__(self, host: FakeHost, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host, self.data = host, data
+        self.path = f"{data}-ledger"
+        monkeypatch.setattr(time, "time", lambda: NOW + 100)
+
+    def picture(self, saved: int, *lines: str) -> None:
+        head = "# Written by sipguard.pbx for the next boot. Changes made here are overwritten.\n"
+        Path(self.data).mkdir(exist_ok=True)
+        text = "".join(f"{line}\n" for line in lines)
+        (Path(self.data) / "bans").write_text(f"{head}# saved {saved}\n{text}# end\n", encoding="utf-8")
+
+    def ledger(self, *lines: Line) -> None:
+        made = Ledger(self.path)
+        made.open()
+        for line in lines:
+            made.add(line)
+        made.close()
+
+    def restore(self) -> dict[str, str]:
+        """Members with the reason of each, after a boot."""
+        bans.restore_bans(self.host, self.data, self.path)
+        return self.reasons()
+
+    def reasons(self) -> dict[str, str]:
+        return {member: rest.split('"')[1] if '"' in rest else "" for member, rest in members(self.host).items()}
+
+
+@pytest.fixture
+def boot(host: FakeHost, data: str, monkeypatch: pytest.MonkeyPatch) -> Boot:
+    return Boot(host, data, monkeypatch)
+
+
+def test_without_picture_and_ledger_there_is_nothing_to_bring_back(boot: Boot) -> None:
+    boot.host.read_only = True
+    assert bans.restore_bans(boot.host, boot.data, boot.path) == []
+
+
+def test_a_ledger_alone_is_brought_back(boot: Boot) -> None:
+    boot.ledger(
+        Line(BAN, NOW, X, LATER, 1, "sipban: 5 InvalidPassword"),
+        Line(BAN, NOW, Y, NOW + 99, 1, "over"),
+        Line(BAN, NOW, SIX, 0, 0, "for ever"),
+        Line(BAN, NOW, Z, LATER, 1, "taken back"),
+        Line(WAS, NOW, Z, 0, 1),
+        Line(UNBAN, NOW + 1, Z),
+    )
+    assert bans.restore_bans(boot.host, boot.data, boot.path) == ["2 bans brought back"]
+    assert members(boot.host) == {
+        "203.0.113.7": ' timeout 3500 comment "sipban: 5 InvalidPassword" -exist',
+        "2001:db8:bad::/64": ' timeout 0 comment "for ever" -exist',
+    }
+    assert bans.restore_bans(boot.host, boot.data, boot.path) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (Line(BAN, NOW + 1, X, LATER, 1, "newer"), {"203.0.113.7": "newer"}),
+        (Line(BAN, NOW, X, LATER, 1, "of the same second"), {"203.0.113.7": "of the same second"}),
+        (Line(BAN, NOW - 1, X, LATER, 1, "older"), {"203.0.113.7": "picture"}),
+        (Line(BAN, NOW + 1, Y, LATER, 1, "added"), {"203.0.113.7": "picture", "203.0.113.8": "added"}),
+        (Line(BAN, NOW - 1, Y, LATER, 1, "taken back by hand since"), {"203.0.113.7": "picture"}),
+        (Line(UNBAN, NOW + 1, X), {}),
+        (Line(UNBAN, NOW - 1, X), {"203.0.113.7": "picture"}),
+        (Line(UNBAN, NOW + 1, Y), {"203.0.113.7": "picture"}),
+        (Line(UNBAN, NOW + 1, None), {}),
+        (Line(UNBAN, NOW - 1, None), {"203.0.113.7": "picture"}),
+        (Line(WAS, NOW + 1, Y, 0, 3), {"203.0.113.7": "picture"}),
+        (Line(BAN, NOW + 1, X, NOW + 50, 1, "over by now"), {}),
+    ],
+)
+def test_of_picture_and_ledger_the_newer_counts(boot: Boot, line: Line, expected: dict[str, str]) -> None:
+    boot.picture(NOW, f"203.0.113.7\t{LATER}\tpicture")
+    boot.ledger(line)
+    assert boot.restore() == expected
+
+
+def test_all_unbanned_means_those_of_before(boot: Boot) -> None:
+    boot.picture(NOW, f"203.0.113.7\t{LATER}\tpicture")
+    boot.ledger(
+        Line(BAN, NOW + 1, Y, LATER, 1, "before"),
+        Line(UNBAN, NOW + 2, None),
+        Line(BAN, NOW + 2, Z, LATER, 1, "after"),
+    )
+    assert boot.restore() == {"203.0.113.9": "after"}
+
+
+def test_a_picture_taken_after_all_were_unbanned_counts(boot: Boot) -> None:
+    boot.ledger(Line(BAN, NOW - 9, Y, LATER, 1, "before"), Line(UNBAN, NOW - 8, None))
+    boot.picture(NOW, f"203.0.113.7\t{LATER}\tpicture")
+    assert boot.restore() == {"203.0.113.7": "picture"}
+
+
+def test_a_damaged_picture_leaves_the_bans_of_the_ledger(boot: Boot) -> None:
+    boot.picture(NOW, "damaged")
+    boot.ledger(Line(BAN, NOW, Y, LATER, 1, "ledger"))
+    with pytest.raises(SipguardError, match=r"/bans is damaged, so bans of before the last boot are not known: "):
+        boot.restore()
+    assert boot.reasons() == {"203.0.113.8": "ledger"}
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "large"])
+def test_a_ledger_that_is_none_leaves_the_bans_of_the_picture(boot: Boot, kind: str) -> None:
+    boot.picture(NOW, f"203.0.113.7\t{LATER}\tpicture")
+    path = Path(boot.path)
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate((64 << 20) + 1)
+    with pytest.raises(SipguardError, match=rf"^(cannot read {path}: .*|{path} is no ledger of sipband; remove it)$"):
+        boot.restore()
+    assert boot.reasons() == {"203.0.113.7": "picture"}
+
+
+def test_of_two_damaged_files_both_are_told(boot: Boot) -> None:
+    boot.picture(NOW, "damaged")
+    Path(boot.path).mkdir()
+    with pytest.raises(SipguardError, match=r"/bans is damaged, .*; .* is no ledger of sipband; remove it$"):
+        boot.restore()
+    assert boot.host.sets == {}
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "127.0.0.1",
+        "127.0.0.0/8",
+        "0.0.0.0/1",
+        "0.0.0.0",
+        "10.0.0.0/8",
+        "128.0.0.0/15",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::1",
+        "::",
+        "fe80::1",
+        "ff02::1",
+        "2000::/3",
+        "2001:db8::/31",
+        "2001:db8::1%x",
+        "2001:db8::1%x timeout 0 comment y",
+        "203.0.113.7 timeout 0",
+    ],
+)
+def test_what_nobody_may_ban_is_not_brought_back(boot: Boot, member: str) -> None:
+    good = Line(BAN, NOW, Y, LATER, 1, "good").render()
+    Path(boot.path).write_text(f"ban\t{NOW}\t{member}\t{LATER}\t1\tevil\n{good}", encoding="utf-8")
+    assert boot.restore() == {"203.0.113.8": "good"}
+
+
+def test_a_hostile_reason_stays_within_its_quotes(boot: Boot) -> None:
+    evil = 'x" -exist\radd sipguard-trusted4 0.0.0.0/1 comment "\u2028\x1b' + "ü" * 300
+    with open(boot.path, "w", encoding="utf-8", newline="") as file:
+        file.write(f"ban\t{NOW}\t203.0.113.8\t{LATER}\t1\t{evil}\n")
+    (reason,) = boot.restore().values()
+    assert reason.startswith("x? -exist?add sipguard-trusted4 0.0.0.0/1 comment ???ü")
+    assert '"' not in reason
+    assert reason.isprintable()
+    assert len(reason.encode()) <= bans.MAX_REASON
+
+
+def test_a_clock_that_is_late_does_not_make_bans_of_the_ledger_longer(
+    boot: Boot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot.ledger(Line(BAN, NOW, X, LATER, 1, "x"), Line(UNBAN, NOW + 600, Y))
+    monkeypatch.setattr(time, "time", lambda: 0)
+    boot.restore()
+    assert members(boot.host) == {"203.0.113.7": ' timeout 3000 comment "x" -exist'}
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A ledger where sipband would have it."""
+    path = tmp_path / "sipband's"
+    path.write_text("", encoding="utf-8")
+    monkeypatch.setattr(ledger, "PATH", str(path))
+    return path
+
+
+def test_beside_a_ledger_that_nobody_is_banned_is_written_down_as_well(
+    host: FakeHost, engine: Engine, data: str, beside: Path
+) -> None:
+    bans.ban(engine, NETWORKS, 3600, "", directory=data)
+    # of an earlier ban by sipband, which the administrator takes back
+    beside.write_text(Line(BAN, int(time.time()) - 5, NETWORKS[0], int(time.time()) + 3600, 1, "sipban: x").render())
+    bans.lift(host, NETWORKS, directory=data)
+    found = bans.Picture(data).read()
+    assert found is not None
+    assert found[0] == {}
+    host.sets.clear()
+    assert bans.restore_bans(host, data, str(beside)) == []
+    assert members(host) == {}
+
+
+def test_an_empty_picture_is_worth_something_beside_a_ledger_alone(engine: Engine, data: str, beside: Path) -> None:
+    bans.Picture(data).write({IPV4: {}, IPV6: {}})
+    picture = bans.Picture(data)
+    assert (Path(data) / "bans").exists()
+    assert not picture.exists()
+    beside.unlink()
+    assert picture.exists()
+    picture.write({IPV4: {}, IPV6: {}})
+    assert not (Path(data) / "bans").exists()
+
+
+def test_beside_a_ledger_each_change_takes_a_picture(host: FakeHost, engine: Engine, data: str, beside: Path) -> None:
+    """Also one that shows the same: what sipband has written before must not come after it."""
+    bans.ban(engine, NETWORKS[:1], 3600, "mine", directory=data)
+    path = Path(data) / "bans"
+    first = path.read_text()
+    path.write_text(first.replace(first.split("\n")[1], "# saved 5"))
+    bans.ban(engine, NETWORKS[:1], 7200, "longer", directory=data)
+    assert "# saved 5" not in path.read_text()
+    again = bans.ban(engine, NETWORKS[:1], 7200, "longer", directory=data)
+    assert not again.changed
+
+
+def test_clear_beside_a_ledger_is_done_once_and_lasts(host: FakeHost, engine: Engine, data: str, beside: Path) -> None:
+    bans.ban(engine, NETWORKS, 3600, "", directory=data)
+    beside.write_text(Line(BAN, int(time.time()) - 5, NETWORKS[0], 0, 1, "sipban: x").render())
+    assert bans.clear(engine, directory=data).changed
+    assert bans.restore_bans(host, data, str(beside)) == []
+    host.sets.clear()
+    assert not bans.clear(engine, directory=data).changed
 
 
 # -- ban and clear

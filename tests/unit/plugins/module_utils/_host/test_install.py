@@ -524,14 +524,14 @@ def test_installed_tree_holds_only_what_the_command_needs(tmp_path: Path) -> Non
     parent = alone(tmp_path)
     loaded = subprocess.run(
         [sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(parent)!r}); sys.dont_write_bytecode = True\n"
-         "import sipguard._host.cli, pathlib\n"
+         "import sipguard._host.cli, sipguard._host.sipban.daemon\nimport sipguard._host.sipban.console, sipguard._host.sipban.crowdsec\n"
          "print(*[m.__file__ for n, m in sorted(sys.modules.items()) if n.split('.')[0] == 'sipguard' and m.__file__], sep='\\n')"],
         capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     tree = at(tmp_path, LIBRARY)
     there = {str(path.relative_to(tree)) for path in tree.rglob("*.py")}
     needed = {str(Path(name).relative_to(tree)) for name in loaded}
-    # The installation itself goes along, with what it needs: it is what makes the tree, and cli does not need it.
+    # The installation itself goes along, with what it needs: it is what makes the tree, and no program needs it.
     assert there - needed == {"_host/install.py", "_host/inspection.py"}
     assert needed <= there
 

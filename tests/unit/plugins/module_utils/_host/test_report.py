@@ -14,12 +14,12 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._host import report
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.emergency import Settings
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.restore import restore
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import trust
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, Family
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import CommandError, Completed
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.addresses import parse_networks
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import SipguardError
-from tests.unit.plugins.module_utils._netfilter import samples
+from tests.unit.plugins.module_utils._netfilter import known_samples, samples
 from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 
 
@@ -88,6 +88,50 @@ def test_status_sorts_signatures_by_what_they_stopped(protected: FakeHost, store
     assert part["stopped_packets"] == 12
     assert text.index("prefix b") < text.index("prefix c") < text.index("prefix a")
     assert "prefix none" not in text
+
+
+def test_status_counts_known_sources_and_takes_their_rules_for_its_own(host: FakeHost, store: Store) -> None:
+    for family in FAMILIES:
+        store.write(f"rules.v{family.version}", store.rules_text(known_samples.golden(family), "nft"))
+    assert restore(host, store)[1] == []
+    host.sets["sipguard-known4"][1]["203.0.113.9"] = " timeout 3000"
+    assert restore(host, store)[0][-2:] == [f"{family.name} rules unchanged: {_rules(family)}" for family in FAMILIES]
+    host.read_only = True
+    found, text, status = report.status(host, store)
+    assert (status, found["protected"]) == (0, True)
+    assert {part["state"] for part in found["families"].values()} == {"protected"}
+    assert (found["sets"]["sipguard-known4"], found["sets"]["sipguard-known6"]) == (1, 0)
+    assert "\n  sipguard-known4: 1 entries" in text
+
+
+def _rules(family: Family) -> int:
+    return known_samples.golden(family).count("\n-A ")
+
+
+@pytest.mark.parametrize(
+    ("script", "state"),
+    [
+        ("*raw\n-D SIPGUARD-PRE-SIP -m set --match-set sipguard-known4 src -j RETURN\nCOMMIT\n", "chains of table raw"),
+        ("*raw\n:SIPGUARD-KNOWN - [0:0]\n-X SIPGUARD-KNOWN\nCOMMIT\n", "chains of table raw"),
+        (
+            "*filter\n-D SIPGUARD -p udp -m multiport --dports 5060:5061 -m set ! --match-set sipguard-known4 src "
+            "-j SIPGUARD-RATE\n-I SIPGUARD -p udp -m multiport --dports 5060:5061 -j SIPGUARD-RATE\nCOMMIT\n",
+            "chains of table filter",
+        ),
+    ],
+)
+def test_status_sees_that_known_sources_are_spared_no_more(
+    host: FakeHost, store: Store, script: str, state: str
+) -> None:
+    for family in FAMILIES:
+        store.write(f"rules.v{family.version}", store.rules_text(known_samples.golden(family), "nft"))
+    restore(host, store)
+    host.tables["iptables"].restore(script, list(host.sets))
+    found = report.status(host, store)[0]
+    assert found["families"]["ipv4"]["state"] == f"edited by somebody, or damaged: {state}"
+    assert found["families"]["ipv6"]["state"] == "protected"
+    assert restore(host, store)[1] == []
+    assert report.status(host, store)[2] == 0
 
 
 DAMAGED = "edited by somebody, or damaged"

@@ -15,12 +15,20 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._host.exceptions impo
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.why import Scene, why
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.engine import Engine
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.lists import Entry, Lists, NamedList
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import BANNED, BLOCKED, FAMILIES
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import (
+    BANNED,
+    BLOCKED,
+    CHAIN_GATE,
+    CHAIN_HOST,
+    CHAIN_RATE,
+    CHAIN_UA,
+    FAMILIES,
+)
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.policy import read_policy
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.ruleset import HOOKS, parse_save
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import Completed
-from tests.unit.plugins.module_utils._netfilter import samples
+from tests.unit.plugins.module_utils._netfilter import known_samples, samples
 from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 
 MADE = {
@@ -190,6 +198,106 @@ def test_set_that_no_rule_drops_stops_nothing(protected: FakeHost, data: str) ->
         "banned, 1 h 1 min left, reason 'guesses': no rule drops that set now, see sipguard status (sipguard-banned4)"
         in text
     )
+
+
+KNOWN4 = ("hash:ip family inet maxelem 65536 timeout 3600", {"203.0.113.9": " timeout 3000", "192.0.2.9": " timeout 9"})
+LIMITS, SIGNATURES, LEARNED = "limits", "signatures", "learned offences"
+
+
+def knowing(host: FakeHost, *slots: str) -> FakeHost:
+    """The host with the policy of known_samples, of which these members are left; 203.0.113.9 and the trusted 192.0.2.9 are known."""
+    host.read_only = False
+    engine = Engine(host, store=Store("/nonexistent"))
+    targets = {family: known_samples.policy(family).with_member(CHAIN_HOST, None) for family in FAMILIES}
+    for family, policy in targets.items():
+        for slot in set(policy.members) - set(slots):
+            policy = policy.with_member(slot, None)
+        targets[family] = policy
+    engine.converge(targets, engine.snapshot(), persist=False, check=False)
+    host.sets["sipguard-known4"] = KNOWN4
+    host.sets["sipguard-banned4"][1].pop("203.0.113.9")
+    host.read_only = True
+    return host
+
+
+@pytest.mark.parametrize(
+    ("slots", "spares", "judged"),
+    [
+        ((CHAIN_RATE, CHAIN_GATE, CHAIN_UA), [LIMITS, SIGNATURES, LEARNED], "the domain gate"),
+        ((CHAIN_RATE, CHAIN_UA), [LIMITS, SIGNATURES, LEARNED], ""),
+        ((CHAIN_UA,), [SIGNATURES, LEARNED], ""),
+    ],
+)
+def test_known_address_is_stopped_by_no_offence_that_was_learned(
+    protected: FakeHost, data: str, slots: tuple[str, ...], spares: list[str], judged: str
+) -> None:
+    findings, text, status = why(knowing(protected, *slots), ipaddress.ip_address("203.0.113.9"), data)
+    assert (status, findings["stopped"]) == (0, False)
+    listed = ", ".join(spares[:-1]) + f" and {spares[-1]}"
+    lines = [
+        f"known because it has logged in, 50 min left: spared by {listed} (sipguard-known4)",
+        "learned as an offender, 12 s left: stops nothing, because it is known (sipguard-offenders4)",
+    ]
+    lines += [f"each new conversation to 5060:5061 is judged by what it sends: {judged}"] if judged else []
+    assert text.splitlines() == ["203.0.113.9: not stopped", *(f"  {line}" for line in lines)]
+    known = findings["findings"][0]
+    assert (known["what"], known["stops"], known["entry"]) == ("known", False, "203.0.113.9")
+    assert (known["seconds_left"], known["set"]) == (3000, "sipguard-known4")
+    assert known["spared_by"] == spares
+    assert findings["found"]["sipguard-known"]["seconds_left"] == 3000
+
+
+def test_known_address_is_stopped_by_a_ban(protected: FakeHost, data: str) -> None:
+    host = knowing(protected, CHAIN_UA)
+    host.sets["sipguard-banned4"][1]["203.0.113.9"] = " timeout 60"
+    findings, text, status = why(host, ipaddress.ip_address("203.0.113.9"), data)
+    assert status == 1
+    assert [each["what"] for each in findings["findings"] if each["stops"]] == ["banned"]
+    assert "learned as an offender, 12 s left: stops nothing, because it is known" in text
+
+
+def test_address_in_a_set_of_known_sources_that_no_rule_asks_for(protected: FakeHost, data: str) -> None:
+    protected.sets["sipguard-known4"] = KNOWN4
+    findings, text, status = why(protected, ipaddress.ip_address("203.0.113.9"), data)
+    assert status == 1
+    assert "known because it has logged in, 50 min left: no rule spares known sources now (sipguard-known4)" in text
+    assert {each["what"] for each in findings["findings"] if each["stops"]} == {"learned", "banned"}
+    assert JUDGED in text
+
+
+def test_what_rules_do_decides_whom_they_spare(protected: FakeHost, data: str) -> None:
+    host = knowing(protected, CHAIN_RATE, CHAIN_UA)
+    main = host.tables["iptables"].tables["filter"]["SIPGUARD"]
+    main[0] = main[0].replace(" -m set ! --match-set sipguard-known4 src", "")
+    host.tables["iptables"].tables["raw"]["SIPGUARD-PRE-SIP"].pop(1)
+    text, status = why(host, ipaddress.ip_address("203.0.113.9"), data)[1:]
+    assert status == 1
+    assert "spared by signatures (sipguard-known4)" in text
+    assert "learned as an offender, 12 s left: its SIP packets are dropped" in text
+
+
+def test_trust_is_told_before_what_is_known(protected: FakeHost, data: str) -> None:
+    findings = why(knowing(protected, CHAIN_UA), ipaddress.ip_address("192.0.2.9"), data)[0]
+    assert [each["what"] for each in findings["findings"]] == ["trusted", "known", "learned"]
+    assert "its SIP packets are dropped" in findings["findings"][2]["text"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_known_address_is_over_no_limit_but_that_of_ssh(
+    protected: FakeHost, data: str, tmp_path: Path, known: bool
+) -> None:
+    host = knowing(protected, CHAIN_RATE)
+    address = ipaddress.ip_address("203.0.113.9" if known else "203.0.113.8")
+    tables = tmp_path / "proc/net/ipt_hashlimit"
+    tables.mkdir(parents=True)
+    for rule in host.tables["iptables"].rules():
+        if "--hashlimit-name " in rule:
+            name = rule.split("--hashlimit-name ")[1].split()[0]
+            (tables / name).write_text(f"59 {address}:0->0.0.0.0:0 0 160000 32000\n", encoding="ascii")
+    findings = Scene(host, data, str(tmp_path / "proc")).explain(address)[0]["findings"]
+    over = [each["text"] for each in findings if each["what"] == "limit"]
+    assert over[-1] == "over a limit now, SSH over 3/minute: what is more is dropped"
+    assert len(over) == (1 if known else 3)
 
 
 def test_foreign_sets_are_mentioned_by_their_family_only(protected: FakeHost, data: str) -> None:

@@ -84,4 +84,4 @@ def policies(draw: st.DrawFn, family: Family | None = None) -> Policy:
         policy = policy.with_member(slot, host_member(draw(st.integers(1, 65535))))
     for base in draw(st.sets(st.sampled_from([BANNED, BLOCKED]))):
         policy = policy.with_drop(base)
-    return policy
+    return policy.with_known(draw(st.booleans()))

@@ -45,7 +45,9 @@ from tests.unit.plugins.module_utils._netfilter.strategies import member, polici
 SIP = (Selector("udp", "5060:5061"),)
 NFT = Backend("nft", {})
 SETS = [
-    f"sipguard-{name}{suffix}" for name in ("trusted", "offenders", "observed", "banned", "blocked") for suffix in "46"
+    f"sipguard-{name}{suffix}"
+    for name in ("trusted", "offenders", "observed", "banned", "blocked", "known")
+    for suffix in "46"
 ]
 
 FOREIGN_CHAINS = ("f2b-sshd", "DOCKER-USER", "ufw-before-input", "SIPGUARDIAN")

@@ -90,6 +90,7 @@ def test_read_policy_is_the_inverse_of_assemble(policy: Policy, data: st.DataObj
     tables = assemble(policy, generation)
     read, found = read_policy(policy.family, tables, policy.table)
     assert (read.family, read.members, read.drops) == (policy.family, policy.members, policy.drops)
+    assert read.knows == (policy.knows and bool(policy.members or policy.drops))
     assert list(read.members) == [slot for slot in (*HOST_SLOTS, *RATE_SLOTS, *GATE_SLOTS) if slot in policy.members]
     if policy.members:
         assert read.table == policy.table

@@ -30,7 +30,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.state impo
     put_files,
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import SipguardError
-from tests.unit.plugins.module_utils._netfilter import samples, strategies
+from tests.unit.plugins.module_utils._netfilter import known_samples, samples, strategies
 from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 from tests.unit.plugins.module_utils._netfilter.memory import Marks
 
@@ -294,6 +294,30 @@ def test_set_is_made_anew_with_its_options(busy: FakeHost, files: str) -> None:
     busy.sets.clear()
     bring_back(busy, kept, files)
     assert busy.sets == {"sipguard-known4": (made, members)}
+
+
+def test_known_sources_stay_known_and_come_back_where_the_set_was_gone(busy: FakeHost, files: str) -> None:
+    made = "hash:ip family inet hashsize 1024 maxelem 65536 timeout 3600"
+    busy.sets["sipguard-known4"] = (made, {"192.0.2.1": " timeout 3000"})
+    kept = capture(busy, files)
+    busy.sets["sipguard-known4"] = (made, {"192.0.2.2": " timeout 3600"})
+    assert bring_back(busy, kept, files).done == []
+    assert busy.sets["sipguard-known4"][1] == {"192.0.2.2": " timeout 3600"}
+    del busy.sets["sipguard-known4"]
+    assert bring_back(busy, kept, files).done == ["set sipguard-known4"]
+    assert busy.sets["sipguard-known4"][1].keys() == {"192.0.2.1"}
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_known_sources_are_forgotten_with_the_rules_that_spared_them(busy: FakeHost, files: str, lasting: bool) -> None:
+    before = capture(busy, files)
+    engine = Engine(busy, "nft", store=Store(files))
+    engine.converge(
+        {family: known_samples.policy(family) for family in FAMILIES}, engine.snapshot(), persist=True, check=False
+    )
+    busy.sets["sipguard-known4"][1]["192.0.2.2"] = " timeout 3600"
+    assert bring_back(busy, before.lasting() if lasting else before, files).problems == []
+    assert "sipguard-known4" not in busy.sets
 
 
 def test_members_of_the_blocklists_are_not_kept(busy: FakeHost, files: str) -> None:
