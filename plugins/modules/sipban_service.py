@@ -247,6 +247,10 @@ boot:
   returned: success
   type: str
   sample: systemd
+alone:
+  description: With O(state=absent) whether nothing else on the host needs the command C(sipguard) and its units any more.
+  returned: success
+  type: bool
 differs:
   description: >-
     Whether the host was not yet what the options say. The same as C(changed), for a role that asks in check mode and may not call
@@ -323,6 +327,7 @@ def main() -> None:
         ignored=done.ignored,
         done=done.done,
         boot=done.boot,
+        alone=done.alone,
         persisted=done.persisted,
     )
 

@@ -393,6 +393,28 @@ def test_restart_keeps_what_came_in_and_can_still_lift_it(
     assert is_free(other, address)
 
 
+@pytest.mark.parametrize(("name", "kill"), [("pbx16", True), ("pbx22", False)], ids=["killed", "restarted"])
+def test_restart_loses_nothing_that_was_still_to_be_told(fleet: Fleet, callers: Callers, name: str, kill: bool) -> None:
+    host = fleet.site.hosts[name]
+    other = fleet.others(host)
+    guesser, forgiven = callers(host), "198.51.100.50"
+    host.run("sipbanctl", "block", forgiven)
+    assert is_banned(other, forgiven, SOON)
+    fleet.lapi.run("systemctl", "stop", "crowdsec")
+    guesser.guesses(4)
+    assert is_banned(host, guesser.source[4], AT_ONCE)
+    assert ask(host, "unblock", forgiven)
+    pid = main_pid(host)
+    host.run(*(("kill", "-KILL", str(pid)) if kill else ("systemctl", "restart", "sipband")))
+    assert eventually(lambda: main_pid(host) not in (0, pid) and answers(host), 20)
+    fleet.lapi.serve()
+    assert is_banned(other, guesser.source[4], BACK)
+    assert is_free(other, forgiven, BACK)
+    assert [machine for machine, dummy in fleet.lapi.decisions(guesser.source[4])] == [name]
+    assert ask(host, "unblock", guesser.source[4])
+    assert is_free(other, guesser.source[4])
+
+
 def test_wrong_secrets_are_told_and_local_bans_go_on(fleet: Fleet, callers: Callers, tmp_path: Path) -> None:
     hosts = fleet.site.hosts
     # what one cannot say, and what the other cannot hear

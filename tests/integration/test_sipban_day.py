@@ -329,7 +329,7 @@ def attack(day: Day) -> None:
         ACL,
         (20, 40),
         None,
-        extras={"ACLName": "registrar_attempt_without_configured_aors"},
+        extras={"ACLName": "registrar_attempt_exceeds_maximum_configured_contacts"},
     )
     hop(20, "hops in its network", (0.5, 10), 20)
     hop(10, "hops in its network, patiently", (31.7, 33), None)

@@ -308,7 +308,9 @@ def test_what_may_be_forged_bans_nobody(rig: Rig, family: int) -> None:
                 guard.on_event(event(name, source, "UDP", service, Challenge="n", ReceivedChallenge="n"))
     for dummy in range(60):  # maddr= chooses chan_sip's address on a stream as well
         guard.on_event(event(PASSWORD, source, "TCP", "SIP"))
-        guard.on_event(event("FailedACL", source, "TLS", ACLName="registrar_attempt_without_configured_aors"))
+        guard.on_event(
+            event("FailedACL", source, "TLS", ACLName="registrar_attempt_exceeds_maximum_configured_contacts")
+        )
         guard.on_event(event("FailedACL", source, "TCP", "SIP"))
         guard.on_event(event("RequestBadFormat", source))
     assert rig.banned() == {}

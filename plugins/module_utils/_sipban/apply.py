@@ -27,10 +27,11 @@ from .._host.sipban.guard import OURS
 from .._host.sipban.settings import Settings
 from .._netfilter import sets
 from .._netfilter.engine import Engine, Snapshot
-from .._netfilter.names import BANNED, FAMILIES, KNOWN, MAX_TIMEOUT, Family
+from .._netfilter.names import BANNED, FAMILIES, KNOWN, MAX_TIMEOUT, TRUSTED, Family, is_own_set
 from .._netfilter.persist import Store, boot_loader
 from .._netfilter.policy import Policy
 from .._netfilter.runner import NEEDED, Runner, output
+from .._netfilter.sets import LEARNED
 from .._sip.addresses import Network
 from .._sip.errors import OptionError, SipguardError
 from .files import File, Files, Link
@@ -105,6 +106,8 @@ class Outcome:
     imported: int = 0
     persisted: bool = True
     boot: str = ""
+    # After absent: whether nothing else on the host needs sipguard's command and units.
+    alone: bool = False
 
     def add(self, before: str, after: str) -> None:
         if before != after:
@@ -432,6 +435,7 @@ class _Job:
                 self._host.run(["systemctl", "--quiet", "reset-failed", _UNIT])
             if user:
                 self._remove_user()
+        out.alone = True
         if all(self._netfilter.which(command) for command in NEEDED):
             self._take_rules_away()
         return out
@@ -453,6 +457,15 @@ class _Job:
             policy = snapshot.policy(family, "filter").with_known(wanted=False)
             targets[family] = policy if rest else policy.with_drop(BANNED, wanted=False)
         self._converge(engine, snapshot, targets)
+        mine_too = (BANNED, KNOWN, *LEARNED)
+        others = [
+            name
+            for name, header in snapshot.headers.items()
+            if is_own_set(name)
+            and not name.startswith(mine_too)
+            and not (name.startswith(TRUSTED) and not header.entries)
+        ]
+        self._out.alone = not (rest or others or any(each.members or each.drops for each in targets.values()))
         if rest:
             return
         names = [name for name in (BANNED + family.suffix for family in FAMILIES) if name in snapshot.headers]

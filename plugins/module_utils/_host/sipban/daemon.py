@@ -175,6 +175,10 @@ class Daemon:
     def _open_fleet(self, loop: asyncio.AbstractEventLoop, guard: Guard, outside: Outside) -> None:
         given = self._settings
         if not given.crowdsec_url:
+            try:
+                guard.leave_fleet()
+            except SipguardError as error:
+                _say(WARNING, str(error))
             return
         from .crowdsec import CrowdSec, Fleet
 
@@ -189,6 +193,7 @@ class Daemon:
                 allow_http=given.crowdsec_allow_http,
             )
             standing = guard.of_the_fleet()
+            own = guard.to_share()
         except SipguardError as error:
             _say(ALERT, f"bans are not shared: {error}")
             return
@@ -201,6 +206,7 @@ class Daemon:
             _say,
             loop,
             standing,
+            own,
         )
         self._fleet.start()
 

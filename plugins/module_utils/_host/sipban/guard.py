@@ -22,7 +22,7 @@ from ..._sip.addresses import Network
 from ..._sip.errors import SipguardError
 from .. import bans
 from ..protected import ALWAYS, Protected
-from ..surroundings import SSH, surroundings
+from ..surroundings import surroundings
 from . import ledger as records
 from . import published
 from .judge import SUCCESS, History, Judge, Verdict, challenge_of, counted_kind
@@ -41,6 +41,8 @@ _FLEET = "crowdsec: "
 _OFTEN = 60.0  # s between two complaints about the same thing
 _REFRESH = 10.0  # s in which a source that logs in again and again is made known once
 _MOST_KNOWN = 4096
+_MOST_SHARED = 10000  # as many as wait for a fleet that is away
+_UNPROVEN = ", unproven)"  # see Verdict.reason
 
 
 class Blocked(NamedTuple):
@@ -106,14 +108,13 @@ class Counters:
 
 
 def own_addresses() -> frozenset[Address]:
-    """Addresses without which this host is no use: its own, its gateways, its resolvers."""
+    """Addresses without which this host is no use: its own, its gateways and resolvers, and those from where somebody is logged in."""
     found = set()
-    for text, why in surroundings(sessions=False):
-        if why != SSH:
-            try:
-                found.add(ipaddress.ip_address(text))
-            except ValueError:
-                continue
+    for text, dummy in surroundings():
+        try:
+            found.add(ipaddress.ip_address(text))
+        except ValueError:
+            continue
     return frozenset(found)
 
 
@@ -296,8 +297,11 @@ class Guard:
     def on_fleet_ban(self, network: Network, seconds: int, comment: str) -> None:
         """Somebody else has banned it. Any other ban of it stays as it is; this one is never passed on."""
         try:
-            if self._kept_network(network):
-                self.counters.kept["trusted"] += 1
+            why = self._kept_network(network)
+            if why:
+                self.counters.kept[why] += 1
+                text = netfilter_sets.member_text(network)
+                self._complain(f"kept {text}", f"WHITE LIST => {text} ({why}; {_FLEET}{comment})", NOTICE)
                 return
             self._require_bannable(network)
             now = self.outside.clock()
@@ -333,6 +337,24 @@ class Guard:
         found = [(each.network, each.left) for each in self.bans() if each.comment.startswith(OURS + _FLEET)]
         self._of_fleet = {network: now + left for network, left in found}
         return found
+
+    def to_share(self) -> list[tuple[Network, int, str]]:
+        """What the fleet is to know of: bans by proven evidence of our own and by hand, with the seconds left; those that last longest.
+
+        Raises SipguardError.
+        """
+        found = (
+            (each.network, each.left, each.comment[len(OURS) :])
+            for each in self.bans()
+            if each.left and each.comment.startswith(OURS) and not each.comment.startswith(OURS + _FLEET)
+            if not each.comment.endswith(_UNPROVEN)
+        )
+        return list(collections.deque(found, _MOST_SHARED))
+
+    def leave_fleet(self) -> None:
+        """Nobody tells any more when bans of others are taken back, so they go. Raises SipguardError."""
+        for network, dummy in self.of_the_fleet():
+            self.on_fleet_unban(network)
 
     # -- what somebody asks for
 

@@ -27,8 +27,8 @@ __all__ = ["SUCCESS", "History", "Judge", "Kind", "Verdict", "challenge_of", "co
 
 SUCCESS = "SuccessfulAuth"
 _CHALLENGE = "ChallengeSent"
-# What a telephone of ours gets that has logged in: its registration is refused, its password was right.
-_OWN_ACL = "registrar_"
+# What a telephone of ours gets whose old registration has not run out yet: its password was right.
+_OWN_ACL = "registrar_attempt_exceeds_maximum_configured_contacts"
 # The header with the nonce that the sender gave; chan_sip's own one stands in Challenge besides.
 _NONCES = {"ChallengeResponseFailed": "Challenge", "InvalidPassword": "ReceivedChallenge"}
 _NUMBERS = {name: number for number, name in enumerate(KINDS)}
@@ -72,7 +72,7 @@ def counted_kind(event: SecurityEvent) -> bool:
     if event.name != "FailedACL":
         return True
     # One packet that names a wrong domain makes chan_sip tell it of whatever address is in it.
-    return event.service != CHAN_SIP and not event.extras.get("ACLName", "").startswith(_OWN_ACL)
+    return event.service != CHAN_SIP and event.extras.get("ACLName") != _OWN_ACL
 
 
 def challenge_of(event: SecurityEvent) -> str:

@@ -16,6 +16,7 @@ import time
 import urllib.parse
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -220,7 +221,7 @@ class LapiPeer:
 
     # -- answers
 
-    def respond(self, what: str, query: Mapping[str, str], body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+    def respond(self, what: str, query: Mapping[str, str], body: Any, headers: Message[str, str]) -> tuple[int, Any]:
         if what == "POST /v1/watchers/login":
             if self.machines.get(body["machine_id"]) != body["password"]:
                 return 401, {"code": 401, "message": "incorrect Username or Password"}

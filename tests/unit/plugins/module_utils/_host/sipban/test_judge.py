@@ -176,8 +176,10 @@ def test_unproven_evidence_counts_for_nothing_unless_asked_for() -> None:
     [
         (event("FailedACL", ACLName="6001"), True),
         (event("FailedACL"), True),
-        (event("FailedACL", ACLName="registrar_attempt_without_configured_aors"), False),
-        (event("FailedACL", ACLName="registrar_requested_aor_not_found"), False),
+        # A stranger, where guests are let in by an endpoint "anonymous"; a telephone of ours is known by its password.
+        (event("FailedACL", ACLName="registrar_attempt_without_configured_aors"), True),
+        (event("FailedACL", ACLName="registrar_requested_aor_not_found"), True),
+        (event("FailedACL", ACLName="registrar_attempt_exceeds_maximum_configured_contacts"), False),
         (event("FailedACL", service="SIP", ACLName="domain_must_match"), False),
         (event("FailedACL", service="SIP"), False),
         (event("FailedACL", service="AMI", ACLName="acl"), True),

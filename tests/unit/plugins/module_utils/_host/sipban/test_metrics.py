@@ -137,7 +137,14 @@ def test_labels_are_read_as_they_were_meant(event: str, why: str, count: int) ->
 
 
 def test_without_sets_and_events_there_are_no_samples_of_them() -> None:
-    empty = {"ami": False, "ami_hears": False, "ami_counters": {}, "bans": {"ipv4": None, "ipv6": None}, "events": {}, "blocked": {}}
+    empty = {
+        "ami": False,
+        "ami_hears": False,
+        "ami_counters": {},
+        "bans": {"ipv4": None, "ipv6": None},
+        "events": {},
+        "blocked": {},
+    }
     found = parse(render({**STATUS, **empty}))
     assert found["sipban_bans"].samples == {}
     assert found["sipban_events_total"].samples == {}
