@@ -75,6 +75,7 @@ _NOBODY = [
 ]
 # Who asks for the same time again a little later does not mean a longer one: this part of it may be over.
 _SAME = 10
+_AHEAD = 86400  # s by which a clock at boot may be behind that of before
 _SLACK = 60  # s by which the clock and the kernel's timers may drift apart
 _ADDED = re.compile(r'add \S+ (\S+)(?: timeout (\d+))?(?: comment "(.*)")?')
 
@@ -335,7 +336,9 @@ def restore_bans(runner: Runner, directory: str = STATE_DIRECTORY, of_sipband: s
 
 def _continue(found: dict[str, tuple[int, str]], saved: int, lines: Mapping[str, ledger.Line]) -> int:
     """What sipband has done since the picture was taken; when the last of it was."""
-    since = [(member, line) for member, line in lines.items() if line.when >= saved]
+    # A clock that was wrong once must not make all else look old for ever.
+    latest = max(int(time.time()), saved) + _AHEAD
+    since = [(member, line) for member, line in lines.items() if saved <= line.when <= latest]
     if any(member == ledger.ALL for member, dummy in since):
         found.clear()
     for member, line in since:
@@ -585,6 +588,7 @@ def lift(
         sets.restore(runner, script)
         for text in done.removed:
             # So that the next ban is not longer for one that was a mistake; and the fleet hears of it.
-            tell("unblock", text)
+            if tell("unblock", text) is None:
+                break
     _take_picture(runner, live, done, persist=persist, check=check, directory=directory)
     return done

@@ -4,13 +4,14 @@
 """Telephones that are registered, by Asterisk's own database; made known, so that limits, signatures and sipband spare them.
 
 Who logs in while sipband listens is known from that event. This is for those who did before, and for chan_sip, of whose events sipband
-believes none. Nobody gets into that database without a password.
+believes none. A telephone's own account is what gets an address in there.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator
 
 from .._netfilter import sets
@@ -24,7 +25,8 @@ __all__ = ["known", "learn", "parse_chan_sip", "parse_pjsip", "registered"]
 
 _PATIENCE = "10"  # s, for an Asterisk that hangs
 _LINE = re.compile(r"^/(?:registrar/contact|SIP/Registry)/.*?\s*: (.*)$")
-_HOST = re.compile(r"sips?:(?:[^@;]*@)?(\[[^\]]+\]|[^:;>\s]+)", re.IGNORECASE)
+# The user part may hold semicolons, and no "@".
+_HOST = re.compile(r"sips?:(?:[^@>]*@)?(\[[^\]@]+\]|[^:;@>\s]+)(?:[:;>\s].*)?", re.IGNORECASE)
 
 
 def _values(text: str) -> Iterator[str]:
@@ -39,11 +41,13 @@ def parse_pjsip(text: str) -> list[Address]:
     found = []
     for value in _values(text):
         try:
-            uri = json.loads(value)["uri"]
-        except (KeyError, TypeError, ValueError):
+            contact = json.loads(value)
+            uri, until = str(contact["uri"]), float(contact.get("expiration_time", "inf"))
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
             continue
-        # Asterisk's database cannot hold a semicolon as it is.
-        host = _HOST.match(str(uri).replace("^3B", ";"))
+        # Asterisk's database cannot hold a semicolon as it is. An "@" behind the first one may be part of anything.
+        uri = uri.replace("^3B", ";")
+        host = _HOST.fullmatch(uri) if uri.count("@") <= 1 and until > time.time() else None
         address = parse_address(host[1].strip("[]")) if host else None
         if address is not None:
             found.append(address)

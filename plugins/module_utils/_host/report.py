@@ -21,7 +21,7 @@ from .._netfilter.runner import Runner, output
 from .._sip.errors import SipguardError
 from .fail2ban import jail_sets
 from .restore import damage, policy_of
-from .sipban.client import tell
+from .sipban.client import plain, tell
 from .sipban.units import SERVICE
 
 __all__ = ["status"]
@@ -59,11 +59,10 @@ def _sipband() -> str:
     """What sipband does, in a few words; "" where there is none."""
     if not os.path.exists(SERVICE):
         return ""
-    said = tell("status")
-    if said is None:
+    found = tell("status")
+    if found is None:
         return "does not run, or does not answer (systemctl status sipband)"
-    found = said["data"] or {}
-    return _LISTENS if found.get("ami_hears") else f"hears nothing: {found.get('ami_said', '')}"
+    return _LISTENS if found.get("ami_hears") is True else f"hears nothing: {plain(found.get('ami_said', ''))}"
 
 
 def _shown(runner: Runner, headers: Mapping[str, sets.SetHeader]) -> list[str]:

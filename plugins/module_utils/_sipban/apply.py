@@ -22,7 +22,7 @@ from .._asterisk.cli import Cli
 from .._host import bans, protected
 from .._host.install import Installation
 from .._host.sipban import published, settings, units
-from .._host.sipban.client import tell
+from .._host.sipban.client import plain, tell
 from .._host.sipban.guard import OURS
 from .._host.sipban.settings import Settings
 from .._netfilter import sets
@@ -332,6 +332,8 @@ class _Job:
             os.makedirs(settings.DIRECTORY, exist_ok=True)
             os.chown(settings.DIRECTORY, 0, pwd.getpwnam(settings.USER).pw_gid)
             os.chmod(settings.DIRECTORY, 0o750)
+        if not wanted.known_for and self._active(_TIMER):
+            self._systemctl("stop", _TIMER)
         # Now that its group is there.
         files.write()
         sets.restore(self._netfilter, "".join(each.add(f"{BANNED}{each.network.version}") for each in taken))
@@ -361,8 +363,8 @@ class _Job:
         """What the service says of AMI. Raises SipguardError when it cannot log in to an Asterisk that runs."""
         deadline = time.monotonic() + _PATIENCE
         while True:
-            found = (tell("status") or {}).get("data") or {}
-            said = str(found.get("ami_said") or "sipband does not answer")
+            found = tell("status") or {}
+            said = plain(found.get("ami_said") or "sipband does not answer")
             if found.get("ami") and found.get("ami_hears"):
                 if wanted.crowdsec_url and changed:
                     self._ask_fleet()
@@ -384,10 +386,11 @@ class _Job:
         deadline = time.monotonic() + _FLEET_PATIENCE
         said = ""
         while time.monotonic() < deadline:
-            found = ((tell("status") or {}).get("data") or {}).get("fleet") or {}
+            found = (tell("status") or {}).get("fleet")
+            found = found if isinstance(found, dict) else {}
             if found.get("reachable"):
                 return
-            said = str(found.get("said") or "it is not asked")
+            said = plain(found.get("said") or "it is not asked")
             time.sleep(_POLL)
         self._out.warnings.append(f"bans are not shared: {said}")
 

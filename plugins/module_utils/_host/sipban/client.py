@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,13 @@ from ..._sip.errors import SipguardError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-__all__ = ["SOCKET", "add_parser", "main", "run", "tell"]
+__all__ = ["SOCKET", "add_parser", "main", "plain", "run", "tell"]
 
 SOCKET = "/run/sipban/control"
 
 EXIT_OK, EXIT_NO, EXIT_ERROR = 0, 1, 2
 _PATIENCE = 60.0  # s
+_MOST_TOLD = 256 << 10  # bytes
 _PROMPT = "sipban> "
 _WITHOUT = "bans go on in the kernel: 'sipguard why ADDRESS' and 'sipguard unban ADDRESS' work without it"
 _USAGE = """usage: {name} [--json] VERB [WORD ...]{more}
@@ -67,15 +69,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def tell(*words: str, path: str = SOCKET, patience: float = 5.0) -> dict[str, Any] | None:
-    """What sipband answers another program of ours, for which it is no trouble when there is none: then None."""
+    """The data that sipband answers another program of ours, for which it is no trouble when there is none: then None.
+
+    ``patience`` is in seconds, for all of it. Programs of root's ask this way, so whoever has taken over sipband must not hold them up.
+    """
+    end = time.monotonic() + patience
+    data = b""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(patience)
             link.connect(path)
             link.sendall(json.dumps({"words": words}).encode("ascii") + b"\n")
-            return _answer(next(_lines(link), b""))
+            while not data.endswith(b"\n"):
+                link.settimeout(max(end - time.monotonic(), 0.001))
+                piece = link.recv(65536)
+                data += piece
+                if not piece or len(data) > _MOST_TOLD or time.monotonic() > end:
+                    return None
+        found = _answer(data)["data"]
     except (OSError, SipguardError):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def plain(text: object) -> str:
+    """Such an answer's words, for a terminal."""
+    return ascii(str(text))[1:-1][:200]
 
 
 def _run(name: str, arguments: Sequence[str], console: bool) -> int:
@@ -194,7 +213,7 @@ def _answer(line: bytes) -> dict[str, Any]:
         said = json.loads(line.decode("utf-8"))
         if isinstance(said, dict) and {"ok", "text", "data"} <= said.keys():
             return said
-    except ValueError:
+    except (RecursionError, ValueError):
         pass
     raise SipguardError("what answers is no sipband of this version; 'systemctl restart sipband' would be right")
 

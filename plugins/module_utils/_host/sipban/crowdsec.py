@@ -55,6 +55,7 @@ _QUEUE = 10_000
 _SOON = 6  # looks after something new, everything is asked for again ...
 _SHARE = 30  # ... which is to take no more than a part of the time
 _STANDING = 200_000  # decisions of others
+_OBJECTS = _STANDING + 64
 _BODY = 32 << 20  # bytes, more than _STANDING decisions
 _BATCH = 100  # the LAPI stores that many in 60 ms
 _TIMEOUT = 10.0  # seconds for each step of a conversation
@@ -807,6 +808,9 @@ class Fleet:
             with self._lock:
                 self._socket = None
             connection.close()
+        if data.count(b"{") + data.count(b"[") > _OBJECTS:
+            # What json makes of it would be many times as large, and nothing else of sipband would run meanwhile.
+            raise _Trouble("strange", f"answers with more than {_STANDING} decisions")
         try:
             words = data.decode()
             del data  # it may be large

@@ -55,6 +55,8 @@ class Blocked(NamedTuple):
 class Challenges(Protocol):
     """Who was sent which challenge (witness.py)."""
 
+    shared: int
+
     def knows(self, address: Address, nonce: str) -> bool: ...
 
 
@@ -160,10 +162,7 @@ class Guard:
             return
         if event.name not in self.settings.thresholds or not counted_kind(event):
             return
-        proven = self.judge.proven_by_itself(event)
-        nonce = "" if proven else challenge_of(event)
-        if nonce and self.outside.witness is not None:
-            proven = self.outside.witness.knows(address, nonce)
+        proven = self.judge.proven_by_itself(event) or self._witnessed(event)
         if not proven:
             self.counters.unproven += 1
         verdict = self.judge.count(event, proven)
@@ -174,8 +173,20 @@ class Guard:
                 self.judge.acquit(verdict)
                 self._failed(verdict.network, error)
 
+    def _witnessed(self, event: SecurityEvent) -> bool:
+        """Whether it tells of an answer to a challenge that went to its source and to nobody else."""
+        nonce = challenge_of(event)
+        if not nonce or self.outside.witness is None:
+            return False
+        try:
+            return self.outside.witness.knows(event.address, nonce)
+        except SipguardError as error:
+            self._complain("witness", str(error))
+            return False
+
     def _succeeded(self, event: SecurityEvent) -> None:
-        # PJSIP's nonces hold for one source address, so that over UDP nobody logs in under somebody else's. chan_sip's do not.
+        # PJSIP's nonces hold for one source address, so that over UDP it takes an account of ours and a diverted challenge to make
+        # somebody else known. With chan_sip the account is enough.
         if event.service == AMI or (event.service == CHAN_SIP and not self.settings.unproven):
             return
         address, now = event.address, self.outside.clock()
@@ -306,11 +317,8 @@ class Guard:
             self._require_bannable(network)
             now = self.outside.clock()
             until = self._of_fleet.get(network)
-            if self._covered(network):
-                if until is None or bans.lasts(max(int(until - now), 1), seconds):
-                    return
-            else:
-                until = None
+            if self._covered(network) if until is None else bans.lasts(max(int(until - now), 1), seconds):
+                return
             self._ban(network, seconds, OURS + _FLEET + comment, 0)
             self._of_fleet[network] = now + seconds
             if until is None:  # and not what was said before, for some time more
@@ -411,6 +419,7 @@ class Guard:
                     raise SipguardError(f"{text} is banned as part of {entry.member}: unblock {entry.member}")
         if self.history.get(network.network_address) != (0, 0) and not there:
             self._write(Line(records.UNBAN, int(self.outside.wall()), network))
+        self._of_fleet.pop(network, None)
         self.history.forget(network.network_address)
         if network.prefixlen == network.max_prefixlen:
             self.judge.absolve(network.network_address)
@@ -504,6 +513,7 @@ class Guard:
             "unproven": counted.unproven,
             "unproven_counts": self.settings.unproven,
             "witness": self.outside.witness is not None,
+            "diverted": self.outside.witness.shared if self.outside.witness is not None else 0,
             "blocked": dict(counted.bans),
             "kept": dict(counted.kept),
             "failed": counted.failed,

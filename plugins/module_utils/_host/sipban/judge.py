@@ -4,9 +4,9 @@
 """From security events to bans: what counts, how often it has to happen, and how long a ban lasts.
 
 Nobody is banned for one mistake, and nobody for what somebody else can do in his name. An event is *proven* when its source address
-cannot be a false one: it came over TCP, TLS or a web socket; or over UDP with an answer to a challenge that was seen going out to that
-very address (witness.py). chan_sip's events are proven by such a challenge alone, as maddr= in a Via header chooses their address on
-every transport. All else counts only where the operator asks for it.
+cannot be a false one: it came over TCP, TLS or a web socket; or it tells of an answer over UDP to a challenge of PJSIP's that was seen
+going out to that very address and to no other (witness.py). chan_sip's events are never proven, as maddr= in a Via header chooses their
+address on every transport. All else counts only where the operator asks for it.
 
 Whoever has one IPv6 address has all those of its /64, so proven evidence also counts for that network as a whole, where it takes more.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import ipaddress
+import itertools
 from array import array
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -29,10 +30,10 @@ SUCCESS = "SuccessfulAuth"
 _CHALLENGE = "ChallengeSent"
 # What a telephone of ours gets whose old registration has not run out yet: its password was right.
 _OWN_ACL = "registrar_attempt_exceeds_maximum_configured_contacts"
-# The header with the nonce that the sender gave; chan_sip's own one stands in Challenge besides.
-_NONCES = {"ChallengeResponseFailed": "Challenge", "InvalidPassword": "ReceivedChallenge"}
+# With the nonce that the sender gave.
+_ANSWER = "ChallengeResponseFailed"
 _NUMBERS = {name: number for number, name in enumerate(KINDS)}
-_MOST = 32768  # (source, kind) pairs that are watched at a time: some 10 MiB
+_MOST = 24576  # (source, kind) pairs of each family that are watched at a time
 _MOST_HISTORY = 200000  # sources: some 26 MB
 _V6 = 1 << 128  # tells an IPv6 address from an IPv4 one of the same number
 _NET = 1 << 129  # and a /64 from the first address in it
@@ -76,8 +77,11 @@ def counted_kind(event: SecurityEvent) -> bool:
 
 
 def challenge_of(event: SecurityEvent) -> str:
-    """The nonce that the sender has answered, "" for none."""
-    return event.extras.get(_NONCES.get(event.name, ""), "")
+    """The nonce that the sender has answered, "" for none.
+
+    That of chan_sip says nothing of its source: whoever repeats a request from another address, or over TCP, gets the same one.
+    """
+    return event.extras.get("Challenge", "") if event.name == _ANSWER and event.service != CHAN_SIP else ""
 
 
 def _key(address: Address) -> int:
@@ -168,7 +172,11 @@ class Judge:
         self._clock, self._wall = clock, wall
         # Source and kind as one number (_pair) -> times of its events, the least recently heard of first.
         # A plain dict would look for its first one among all those that have gone before.
-        self._times: collections.OrderedDict[int, array[float]] = collections.OrderedDict()
+        # Whoever has 2^64 addresses of IPv6 must not make it forget those of IPv4.
+        self._rooms: tuple[collections.OrderedDict[int, array[float]], ...] = (
+            collections.OrderedDict(),
+            collections.OrderedDict(),
+        )
 
     def threshold(self, kind: Kind) -> Threshold | None:
         """None where this kind bans nobody."""
@@ -193,15 +201,19 @@ class Judge:
             verdict = wider or verdict
         return verdict
 
+    def _room(self, source: int) -> collections.OrderedDict[int, array[float]]:
+        return self._rooms[bool(source & _V6)]
+
     def _one(self, source: int, kind: Kind, most: int, seconds: int) -> Verdict | None:
         """One more event of one source."""
         now, key = self._clock(), _pair(source, kind)
-        times = self._times.pop(key, None)
+        room = self._room(source)
+        times = room.pop(key, None)
         if times is None:
             times = array("d")
-            if len(self._times) >= _MOST:
-                self._times.popitem(last=False)
-        self._times[key] = times
+            if len(room) >= _MOST:
+                room.popitem(last=False)
+        room[key] = times
         times.append(now)
         while times[0] <= now - seconds:
             del times[0]
@@ -230,7 +242,8 @@ class Judge:
     def acquit(self, verdict: Verdict) -> None:
         """Forget the evidence of a verdict, whatever came of it."""
         if verdict.network.prefixlen < verdict.network.max_prefixlen:
-            self._times.pop(_pair(_key(verdict.network.network_address) | _NET, verdict.kind), None)
+            key = _key(verdict.network.network_address) | _NET
+            self._room(key).pop(_pair(key, verdict.kind), None)
         else:
             self.absolve(verdict.network.network_address)
 
@@ -239,14 +252,14 @@ class Judge:
         keys = [_key(address), *([_net_key(address)] if isinstance(address, ipaddress.IPv6Address) else [])]
         for proven in (True, False):
             for key in keys:
-                self._times.pop(_pair(key, Kind(_CHALLENGE, proven)), None)
+                self._room(key).pop(_pair(key, Kind(_CHALLENGE, proven)), None)
 
     def absolve(self, address: Address) -> None:
         """Forget all evidence against a source. What it added to that against its /64 stays."""
         key = _key(address)
         for name in self.settings.thresholds:
             for proven in (True, False):
-                self._times.pop(_pair(key, Kind(name, proven)), None)
+                self._room(key).pop(_pair(key, Kind(name, proven)), None)
 
     def against(self, address: Address) -> dict[str, tuple[int, Threshold]]:
         """What counts against a source at this time, by kind ("... unproven" for such); with the threshold of each."""
@@ -256,7 +269,7 @@ class Judge:
             for proven in (True, False):
                 kind = Kind(name, proven)
                 threshold = self.threshold(kind)
-                times = self._times.get(_pair(key, kind), ())
+                times = self._room(key).get(_pair(key, kind), ())
                 if threshold and times:
                     live = sum(time > self._clock() - threshold.seconds for time in times)
                     if live:
@@ -266,7 +279,7 @@ class Judge:
     def top(self, count: int) -> list[tuple[Address, dict[str, int]]]:
         """The sources with most evidence against them."""
         sums: dict[int, dict[str, int]] = {}
-        for pair, times in self._times.items():
+        for pair, times in itertools.chain.from_iterable(room.items() for room in self._rooms):
             key, kind = _unpair(pair)
             if _is_net(key):
                 continue
@@ -281,10 +294,11 @@ class Judge:
     def prune(self) -> None:
         """Give back the memory of windows that are over; some times a minute is enough."""
         now = self._clock()
-        over = []
-        for key, times in self._times.items():
-            threshold = self.threshold(_unpair(key)[1])
-            if threshold is None or times[-1] <= now - threshold.seconds:
-                over.append(key)
-        for key in over:
-            del self._times[key]
+        for room in self._rooms:
+            over = []
+            for key, times in room.items():
+                threshold = self.threshold(_unpair(key)[1])
+                if threshold is None or times[-1] <= now - threshold.seconds:
+                    over.append(key)
+            for key in over:
+                del room[key]

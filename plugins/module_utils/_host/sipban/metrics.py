@@ -58,6 +58,12 @@ def render(status: Mapping[str, Any]) -> str:
             "Events against a source that may not have been theirs.",
             [({}, status["unproven"])],
         ),
+        _metric(
+            "diverted_total",
+            _COUNTER,
+            "Challenges that went to two addresses and so prove nothing.",
+            [({}, status["diverted"])],
+        ),
         _metric("blocked_total", _COUNTER, "Bans that sipband has made.", _by("why", status["blocked"])),
         _metric(
             "kept_total", _COUNTER, "Bans it would have made but for who the source is.", _by("why", status["kept"])

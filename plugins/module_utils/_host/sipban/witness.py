@@ -36,7 +36,8 @@ LIFETIME = 300.0  # seconds
 _MAX_NONCE = 256  # bytes
 _MAX_CHALLENGES = 16  # of one response; PJSIP sends one for each algorithm
 _MOST = 65536
-_MOST_OF_ONE = 16
+_BLIND = 2.0  # seconds; longer than PJSIP gives out one nonce
+_LOOSE = re.compile(rb'nonce[ \t]*=[ \t]*"([^"]{1,256})"', re.IGNORECASE)
 
 # Of an answer. What an attacker has written (Via, From, To, Call-ID) comes back before the challenge, so all of it is copied.
 _COPY = 0xFFFF
@@ -155,66 +156,51 @@ def read_challenge(packet: bytes) -> Challenge | None:
 
 
 class Nonces:
-    """The latest nonces that went to each address. Bounded, however many there are: the oldest of all make room.
+    """Which nonces went to one address and to no other. Bounded: the oldest make room.
 
+    PJSIP makes the same nonce for whatever comes within a second from, seemingly, one address; and ``maddr=`` in a Via header has a
+    challenge sent elsewhere. So a nonce that has gone to two addresses may have been read at either, and proves nothing.
     Times are seconds of any clock that does not go back.
     """
 
-    # When, a hash of the nonce (its length must not decide how much memory is taken), and the packed address.
-    _RECORD = struct.Struct(">dq")
-
-    def __init__(self, lifetime: float = LIFETIME, most: int = _MOST, most_of_one: int = _MOST_OF_ONE) -> None:
+    def __init__(self, lifetime: float = LIFETIME, most: int = _MOST) -> None:
         self._lifetime = lifetime
         self._most = most
-        self._most_of_one = most_of_one
-        self._count = 0
-        self._of: dict[bytes, tuple[bytes, ...]] = {}  # by address, oldest first
-        self._order: deque[bytes] = deque()  # the same records, and such as are no longer there
+        # A hash of the nonce (its length must not decide how much memory is taken): when, and the packed address, b"" after two.
+        self._found: dict[int, tuple[float, bytes]] = {}
+        self._order: deque[int] = deque()
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._found)
 
-    def _is_there(self, record: bytes) -> bool:
-        return any(other is record for other in self._of.get(record[16:], ()))
-
-    def _drop_oldest(self) -> None:
-        record = self._order.popleft()
-        if not self._is_there(record):
-            return
-        address = record[16:]
-        rest = self._of[address][1:]
-        self._count -= 1
-        if rest:
-            self._of[address] = rest
-        else:
-            del self._of[address]
-
-    def add(self, address: bytes, nonce: bytes, now: float) -> None:
-        """Remember a nonce that went to a packed address. One that goes there again (a retransmission) stays as it is."""
+    def add(self, address: bytes, nonce: bytes, now: float) -> bool:
+        """Remember a nonce that went to a packed address (b"": nobody knows where); False when it has gone to another as well."""
         self.forget(now)
-        record = self._RECORD.pack(now, hash(nonce)) + address
-        others = self._of.get(address, ())
-        if any(other[8:16] == record[8:16] for other in others):
-            return
-        kept = others[max(0, len(others) + 1 - self._most_of_one) :]
-        self._of[address] = (*kept, record)
-        self._order.append(record)
-        self._count += 1 - len(others) + len(kept)
-        while self._count > self._most:
-            self._drop_oldest()
-        if len(self._order) > 2 * self._most:
-            self._order = deque(filter(self._is_there, self._order))
+        key = hash(nonce)
+        old = self._found.get(key)
+        if old is None:
+            while len(self._order) >= self._most:
+                del self._found[self._order.popleft()]
+            self._found[key] = (now, address)
+            self._order.append(key)
+        elif old[1] != address:
+            self._found[key] = (old[0], b"")
+        return self._found[key][1] == address
 
     def forget(self, now: float) -> None:
         """Give back the memory of those whose time is over."""
-        while self._order and now - self._RECORD.unpack_from(self._order[0])[0] > self._lifetime:
-            self._drop_oldest()
+        while self._order and now - self._found[self._order[0]][0] > self._lifetime:
+            del self._found[self._order.popleft()]
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._found.clear()
+        self._order.clear()
 
     def knows(self, address: bytes, nonce: bytes, now: float) -> bool:
-        """Whether the nonce went to the packed address, not too long ago."""
-        wanted = hash(nonce)
-        seen = map(self._RECORD.unpack_from, self._of.get(address, ()))
-        return any(each == wanted and now - when <= self._lifetime for when, each in seen)
+        """Whether the nonce went to the packed address, not too long ago, and to nobody else."""
+        when, owner = self._found.get(hash(nonce), (0.0, b""))
+        return bool(owner) and owner == address and now - when <= self._lifetime
 
 
 def _number(value: int) -> bytes:
@@ -273,9 +259,11 @@ class Witness:
         self.seen = 0  # challenges that could be read
         self.unreadable = 0  # that could not
         self.lost = 0  # times when more came than there was place for
+        self.shared = 0  # that went to a second address
         self.nonces = Nonces(lifetime)
         self.owned = owned
         self._clock = clock
+        self._blind_until = clock()
         self._group = group
         self._log = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._link = Link()
@@ -422,7 +410,10 @@ class Witness:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise SipguardError(f"challenges cannot be read: {error.strerror}") from error
+                # What was lost may have been the second copy of any of them, or of one that is still to come.
                 self.lost += 1
+                self.nonces.clear()
+                self._blind_until = now + _BLIND
                 continue
             self._take(data, now)
 
@@ -437,10 +428,11 @@ class Witness:
                 challenge = read_challenge(payload)
                 if challenge is None:
                     self.unreadable += 1
+                    challenge = Challenge(b"", _LOOSE.findall(payload))
                 else:
                     self.seen += 1
-                    for nonce in challenge.nonces:
-                        self.nonces.add(challenge.address, nonce, now)
+                for nonce in challenge.nonces if now >= self._blind_until else ():
+                    self.shared += not self.nonces.add(challenge.address, nonce, now)
             position += (length + 3) & ~3
 
     def knows(self, address: Address, nonce: str) -> bool:
