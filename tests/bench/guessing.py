@@ -22,6 +22,7 @@ from lab.paths import LabError
 from tests.asterisk.phone import Message
 from tests.fail2ban.attacks import Request, credentials
 from tests.hosts.machine import CACHE, CHECKOUT, Machine
+from tests.hosts.site import speak
 
 __all__ = ["RETRIES", "Reaching", "protected", "until_dropped"]
 
@@ -38,10 +39,12 @@ class Reaching(Protocol):
 
 
 @contextlib.contextmanager
-def protected(project: str, image: str, *roles: str) -> Iterator[Machine]:
-    """A PBX with these roles and nothing else."""
+def protected(project: str, image: str, *roles: str, driver: str = "") -> Iterator[Machine]:
+    """A PBX with these roles and nothing else; its Asterisk 16 with that ``driver``, "" for the one it has."""
     host = Machine(project, image)
     try:
+        if driver:
+            speak(host, driver)
         with tempfile.TemporaryDirectory() as folder:
             names = [f"sipguard.pbx.{role}" for role in roles]
             play = [{"hosts": "all", "gather_facts": False, "roles": names}]

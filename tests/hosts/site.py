@@ -21,11 +21,11 @@ from typing import Any
 from tests.asterisk.phone import Message
 from tests.fail2ban.attacks import FIRST_PACKET_NONCE, Request, credentials
 
-from .harness import CHECKOUT
+from .harness import CHECKOUT, eventually
 from .machine import CACHE, Machine
 from .neighbours import Neighbours
 
-__all__ = ["DOMAIN", "PASSWORD", "Caller", "Site", "changed", "machines"]
+__all__ = ["DOMAIN", "PASSWORD", "Caller", "Site", "changed", "machines", "speak"]
 
 PASSWORD = "pT4v-Zq81-mWx6-Hn30"  # of the lab's telephone 1001
 DOMAIN = "sip.lab.example"
@@ -45,6 +45,12 @@ class Caller:
         with self._neighbours.reaching(self.source, family, kind, patience=patience) as sock:
             host, port = sock.getsockname()[:2]
             yield sock, f"[{host}]:{port}" if family == 6 else f"{host}:{port}"
+
+    def asks_for_challenges(self, *via: str) -> None:
+        """A REGISTER for each, all at once, with that at the end of its Via; whoever gets the answers."""
+        with self._line(4) as (sock, here):
+            for each in via:
+                sock.send(Request(user="1001", uri=f"sip:{DOMAIN}", via=each).wire(here, "udp"))
 
     @staticmethod
     def _answer(sock: socket.socket) -> Message:
@@ -147,6 +153,19 @@ def changed(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     """How many tasks changed something, by host; an AssertionError when the play failed."""
     assert done.returncode == 0, done.stdout + done.stderr
     return {name: int(count) for name, count in re.findall(r"^(\S+) +: .*changed=(\d+)", done.stdout, re.MULTILINE)}
+
+
+_ABSENT = {"pjsip": "chan_sip.so", "chan_sip": "res_pjsip.so"}
+
+
+def speak(host: Machine, driver: str) -> None:
+    """Have Asterisk 16, which has both, speak SIP with one driver alone; with PJSIP it is configured as the lab's Asterisk 22."""
+    host.write("/etc/asterisk/pjsip.conf", (CHECKOUT / "lab/images/sid-asterisk22/etc/asterisk/pjsip.conf").read_text())
+    host.run("sed", "-i", "/^noload => \\(chan_sip\\|res_pjsip\\).so$/d", "/etc/asterisk/modules.conf")
+    host.run("sed", "-i", f"s/^autoload=yes$/&\\nnoload => {_ABSENT[driver]}/", "/etc/asterisk/modules.conf")
+    host.run("systemctl", "restart", "asterisk")
+    question = {"pjsip": "pjsip show endpoint 1001", "chan_sip": "sip show peer 1001"}[driver]
+    assert eventually(lambda: "1001" in host.call("asterisk", "-rx", question).stdout.replace(question, ""), 30)
 
 
 def machines(prefix: str, images: Mapping[str, str]) -> dict[str, Machine]:

@@ -17,7 +17,7 @@ import pytest
 from .harness import eventually
 from .machine import Machine, lab
 from .neighbours import Neighbours
-from .site import Caller, Site, changed
+from .site import Caller, Site, changed, speak
 from .test_sipban import ROLE, Callers, Journal, answers, ask, is_banned, left, main_pid, state
 
 PROJECT = "sbfleet"  # the machines have one network
@@ -163,6 +163,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         for name, host in hosts.items()
     }
     made = Fleet(site, lapi, inventory)
+    speak(hosts["pbx16"], "pjsip")
     made.prepare(site)
     for host in hosts.values():
         for command in ("iptables", "ip6tables"):

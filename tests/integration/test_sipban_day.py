@@ -127,6 +127,8 @@ class Day:
         guard.follow(self.told.append)
         return guard
 
+    shared = 0
+
     def knows(self, address: Address, nonce: str) -> bool:
         """The witness: what was sent to that address."""
         return (address, nonce) in self.nonces
@@ -227,7 +229,7 @@ class Day:
         self.events[event.name] += 1
         before = len(self.told)
         self.guard.on_event(event)
-        self.largest = max(self.largest, len(self.guard.judge._times))
+        self.largest = max(self.largest, sum(map(len, self.guard.judge._rooms)))
         blocked = [each for each in self.told[before:] if each["what"] != "known"]
         if scanner is None or scanner.limit is None:
             # Nor is there anything that it would be banned for, were it not spared.

@@ -57,6 +57,8 @@ class Witness:
     def __init__(self) -> None:
         self.sent: set[tuple[Address, str]] = set()
 
+    shared = 0
+
     def knows(self, address: Address, nonce: str) -> bool:
         return (address, nonce) in self.sent
 

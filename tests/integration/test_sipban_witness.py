@@ -168,7 +168,8 @@ def test_an_event_loop_is_told(host: Host) -> None:
 
 
 def test_a_flood_is_survived(host: Host) -> None:
-    witness = host.witness()
+    now = [1000.0]
+    witness = host.witness(clock=lambda: now[0])
     source, count = host.sockets[HERE[4]], 0
     while witness.lost == 0 and count < 500_000:
         for dummy in range(20_000):  # more than the buffer holds, and nobody reads
@@ -177,7 +178,10 @@ def test_a_flood_is_survived(host: Host) -> None:
         witness.drain()
     assert witness.lost > 0
     assert 1000 < witness.seen < count
-    assert len(witness.nonces) <= 16
+    # What was lost may have been the other copy of any of them, so for a moment none proves anything.
+    host.say(PEERS[4][0], challenge("at once"))
+    assert not knows(witness, PEERS[4][0], "at once")
+    now[0] += 3
     host.say(PEERS[4][0], challenge("afterwards"))
     assert knows(witness, PEERS[4][0], "afterwards")
 

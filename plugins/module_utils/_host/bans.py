@@ -17,7 +17,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._netfilter import sets
 from .._netfilter.engine import Engine, Snapshot
@@ -75,7 +75,6 @@ _NOBODY = [
 ]
 # Who asks for the same time again a little later does not mean a longer one: this part of it may be over.
 _SAME = 10
-_AHEAD = 86400  # s by which a clock at boot may be behind that of before
 _SLACK = 60  # s by which the clock and the kernel's timers may drift apart
 _ADDED = re.compile(r'add \S+ (\S+)(?: timeout (\d+))?(?: comment "(.*)")?')
 
@@ -317,57 +316,66 @@ def restore_bans(runner: Runner, directory: str = STATE_DIRECTORY, of_sipband: s
     The sets are made where they are missing; rules are no business of this. Raises SipguardError; what can be brought back is then there.
     """
     problems = []
-    found: dict[str, tuple[int, str]] = {}
+    bans: dict[str, _Kept] = {}
     saved = 0
     try:
         picture = Picture(directory).read()
-        found, saved = picture if picture is not None else (found, saved)
+        if picture is not None:
+            saved = picture[1]
+            bans = {member: _Kept(expiry, reason, saved) for member, (expiry, reason) in picture[0].items()}
     except SipguardError as error:
         problems.append(str(error))
     try:
-        saved = _continue(found, saved, ledger.last_lines(of_sipband))
+        _continue(bans, saved, ledger.last_lines(of_sipband), ledger.written(of_sipband))
     except SipguardError as error:
         problems.append(str(error))
-    count = _bring_back(runner, found, saved) if found else 0
+    count = _bring_back(runner, bans) if bans else 0
     if problems:
         raise SipguardError("; ".join(problems))
     return [f"{count} ban{'s' if count > 1 else ''} brought back"] if count else []
 
 
-def _continue(found: dict[str, tuple[int, str]], saved: int, lines: Mapping[str, ledger.Line]) -> int:
-    """What sipband has done since the picture was taken; when the last of it was."""
-    # A clock that was wrong once must not make all else look old for ever.
-    latest = max(int(time.time()), saved) + _AHEAD
+class _Kept(NamedTuple):
+    """A ban as it was written down. It was ``since`` at the earliest that the host went down (seconds since the epoch)."""
+
+    expiry: int
+    reason: str
+    since: int
+
+
+def _continue(bans: dict[str, _Kept], saved: int, lines: Mapping[str, ledger.Line], written: int) -> None:
+    """What sipband has done since the picture was taken."""
+    # What a clock that was wrong once has written must not make all else look old.
+    latest = max(int(time.time()), saved, written) + _SLACK
     since = [(member, line) for member, line in lines.items() if saved <= line.when <= latest]
+    last = max([saved, *(line.when for dummy, line in since)])
     if any(member == ledger.ALL for member, dummy in since):
-        found.clear()
+        bans.clear()
     for member, line in since:
         if line.network is None:
             continue
         if line.what == ledger.UNBAN:
-            found.pop(member, None)
+            bans.pop(member, None)
         elif not _objection(line.network, ()):
-            found[member] = (line.until, line.reason)
-    return max([saved, *(line.when for dummy, line in since)])
+            bans[member] = _Kept(line.until, line.reason, last)
 
 
-def _bring_back(runner: Runner, found: Mapping[str, tuple[int, str]], saved: int) -> int:
-    # A clock that has not been set yet (a Raspberry Pi has no battery for one) must not make bans longer than they were.
-    now = max(time.time(), saved)
+def _bring_back(runner: Runner, bans: Mapping[str, _Kept]) -> int:
     headers = sets.read_headers(runner)
     live = read_live(runner, headers)
     script, count = "", 0
     for family in FAMILIES:
         name = BANNED + family.suffix
         networks = {
-            member: network for member in found if (network := ipaddress.ip_network(member)).version == family.version
+            member: network for member in bans if (network := ipaddress.ip_network(member)).version == family.version
         }
         lines = []
         for member, network in networks.items():
-            expiry, reason = found[member]
-            left = min(int(expiry - now), MAX_TIMEOUT) if expiry else 0
-            if member not in live[family] and (not expiry or left > 0):
-                lines.append(Ban(network, left, reason).add(name))
+            kept = bans[member]
+            # A clock that has not been set yet (a Raspberry Pi has no battery for one) must not make bans longer than they were.
+            left = min(int(kept.expiry - max(time.time(), kept.since)), MAX_TIMEOUT) if kept.expiry else 0
+            if member not in live[family] and (not kept.expiry or left > 0):
+                lines.append(Ban(network, left, kept.reason).add(name))
         if lines:
             script += _make(name, headers, len(networks)) + "".join(lines)
             count += len(lines)

@@ -25,7 +25,7 @@ from ..._netfilter.sets import member_text
 from ..._sip.addresses import Network
 from ..._sip.errors import SipguardError
 
-__all__ = ["ALL", "BAN", "PATH", "UNBAN", "WAS", "Ledger", "Line", "last_lines", "read_lines"]
+__all__ = ["ALL", "BAN", "PATH", "UNBAN", "WAS", "Ledger", "Line", "last_lines", "read_lines", "written"]
 
 PATH = "/var/lib/sipban/bans"
 BAN, UNBAN, WAS = "ban", "unban", "was"
@@ -140,6 +140,14 @@ def last_lines(path: str) -> dict[str, Line]:
             if len(found) > _MEMBERS:
                 raise SipguardError(f"{path} is no ledger of sipband; remove it")
     return found
+
+
+def written(path: str) -> int:
+    """When the file was last written, seconds since the epoch; 0 without one."""
+    try:
+        return int(os.lstat(path).st_mtime)
+    except OSError:
+        return 0
 
 
 class Ledger:

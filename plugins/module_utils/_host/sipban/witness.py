@@ -185,7 +185,7 @@ class Nonces:
             self._order.append(key)
         elif old[1] != address:
             self._found[key] = (old[0], b"")
-        return self._found[key][1] == address
+        return bool(address) and self._found[key][1] == address
 
     def forget(self, now: float) -> None:
         """Give back the memory of those whose time is over."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import time
 from pathlib import Path
 
@@ -279,6 +280,9 @@ class Boot:
         for line in lines:
             made.add(line)
         made.close()
+        # when the host went down
+        last = max(line.when for line in lines if line.when < NOW * 2)
+        os.utime(self.path, (last, last))
 
     def restore(self) -> dict[str, str]:
         """Members with the reason of each, after a boot."""
@@ -433,6 +437,12 @@ def test_a_clock_that_is_late_does_not_make_bans_of_the_ledger_longer(
     monkeypatch.setattr(time, "time", lambda: 0)
     boot.restore()
     assert members(boot.host) == {"203.0.113.7": ' timeout 3000 comment "x" -exist'}
+
+
+def test_a_line_of_a_clock_that_was_wrong_once_hides_no_ban(boot: Boot) -> None:
+    boot.picture(NOW - 60, f"203.0.113.9\t{LATER}\tby root")
+    boot.ledger(Line(BAN, NOW * 3, Y, NOW * 3 + 60, 1, "of another time"), Line(BAN, NOW, X, LATER, 1, "x"))
+    assert boot.restore() == {"203.0.113.7": "x", "203.0.113.9": "by root"}
 
 
 @pytest.fixture

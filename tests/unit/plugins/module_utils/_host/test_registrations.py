@@ -59,7 +59,12 @@ CONTACTS = (
         ("sip:1001@[::ffff:192.0.2.7]:5060", FOUR),
         ("sip:a:b@192.0.2.7:5060", FOUR),
         ("sip:1001@192.0.2.7:5060^3Bx-ast-orig-host=203.0.113.9:5060", FOUR),
-        ("sip:203.0.113.9:5060^3Bx=y@192.0.2.7", ipaddress.ip_address("203.0.113.9")),
+        # The user part is a stranger's choice.
+        ("sip:203.0.113.9:5060^3Bx=y@192.0.2.7", FOUR),
+        ("sip:203.0.113.9^3Bx@192.0.2.7", FOUR),
+        ("sip:203.0.113.9;x@192.0.2.7:5060;transport=udp", FOUR),
+        ("sip:1001@192.0.2.7;x=1@203.0.113.9", None),
+        ("sip:203.0.113.9@x@192.0.2.7", None),
         ("sip:1001@pbx.example.org:5060", None),
         ("sip:1001@[fe80::1%eth0]", None),
         ("sip:1001@[2001:db8::7", None),

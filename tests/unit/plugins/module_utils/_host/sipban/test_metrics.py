@@ -22,6 +22,7 @@ STATUS: dict[str, Any] = {
     "uptime": 7200,
     "ami": True,
     "ami_hears": True,
+    "diverted": 2,
     "ami_said": "connected to 127.0.0.1:5038",
     "ami_counters": {"events": 123456789, "malformed": 0},
     "bans": {"ipv4": 100000, "ipv6": 0},
@@ -99,6 +100,7 @@ def test_what_is_counted_is_read_back() -> None:
             (("service", "SIP"), ("event", "ChallengeSent")): 2,
         },
         "sipban_unproven_total": {(): 12345678},
+        "sipban_diverted_total": {(): 2},
         "sipban_blocked_total": {
             (("why", "InvalidPassword"),): 5,
             (("why", "by hand"),): 1,
@@ -139,6 +141,7 @@ def test_labels_are_read_as_they_were_meant(event: str, why: str, count: int) ->
 def test_without_sets_and_events_there_are_no_samples_of_them() -> None:
     empty = {
         "ami": False,
+        "diverted": 0,
         "ami_hears": False,
         "ami_counters": {},
         "bans": {"ipv4": None, "ipv6": None},
