@@ -440,7 +440,7 @@ def meanwhile(work: Callable[[], object]) -> Callable[[], None]:
 
 
 def test_reboot_keeps_bans_and_what_they_grow_by(host: Machine, callers: Callers) -> None:
-    guesser, forgiven, phone = callers(host), callers(host), callers(host)
+    guesser, forgiven, late, phone = (callers(host) for dummy in range(4))
     for each in (guesser, forgiven):
         each.guesses(4)
         assert is_banned(host, each.source[4])
@@ -448,6 +448,11 @@ def test_reboot_keeps_bans_and_what_they_grow_by(host: Machine, callers: Callers
     assert is_banned(host, guesser.source[6])
     host.run("systemctl", "stop", "sipband")
     host.run("sipguard", "unban", forgiven.source[4])
+    # who is banned now stands in sipband's ledger alone
+    host.run("systemctl", "start", "sipband")
+    assert eventually(lambda: answers(host), 30)
+    late.guesses(4)
+    assert is_banned(host, late.source[4])
     lasts, at = left(host, guesser.source[4]) or 0, time.monotonic()
     got: list[int] = []
     end = meanwhile(lambda: got.append(guesser.logs_in(4, answers=False)))
@@ -461,8 +466,10 @@ def test_reboot_keeps_bans_and_what_they_grow_by(host: Machine, callers: Callers
     assert set(got) == {0}
     assert lasts - (time.monotonic() - at) - 5 <= (left(host, guesser.source[4]) or 0) <= lasts
     assert left(host, guesser.source[6])
+    assert left(host, late.source[4])
     assert left(host, forgiven.source[4]) is None
     assert forgiven.logs_in(4) == 200
+    assert host.call("systemctl", "is-failed", "sipguard-restore").returncode != 0
     # over, but not forgotten
     host.run("ipset", "del", "sipguard-banned4", guesser.source[4])
     assert ask(host, "why", guesser.source[4])["history"]["bans"] == 1

@@ -80,8 +80,8 @@ _RIGHTS = """\
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_MODULE
 NoNewPrivileges=yes
 """
-# What sipband has written down is its own user's.
-_RIGHTS_AND_READING = _RIGHTS.replace("\n", " CAP_DAC_READ_SEARCH\n", 1)
+# What sipband has written down is its own user's. (Containers mostly lack CAP_DAC_READ_SEARCH.)
+_RIGHTS_AND_READING = _RIGHTS.replace("\n", " CAP_DAC_OVERRIDE\n", 1)
 # Other firewalls that start early flush what they find, so ours comes after them, and before the first packet.
 _UNIT_TEXT = f"""\
 {_UNIT_HEAD}Description=SIP firewall of sipguard.pbx (sets, then rules)
