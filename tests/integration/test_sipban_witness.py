@@ -11,6 +11,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -45,6 +46,18 @@ class Host:
         self.sockets = {address: self._stack.enter_context(self._socket(address)) for address in addresses}
 
     def _socket(self, address: str) -> socket.socket:
+        made = self.namespace.socket(AF[6 if ":" in address else 4], socket.SOCK_DGRAM)
+        made.bind((address, 5060))
+        end = time.monotonic() + 10
+        while True:
+            try:
+                # The kernel makes the route to a new address of its own a moment later.
+                made.connect((address, 5060))
+                break
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+        made.close()
         made = self.namespace.socket(AF[6 if ":" in address else 4], socket.SOCK_DGRAM)
         made.bind((address, 5060))
         return made

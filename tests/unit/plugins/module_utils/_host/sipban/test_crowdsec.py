@@ -671,7 +671,7 @@ def _missing() -> str:
         (lambda: "", "is empty"),
         (lambda: "top\nsecret", "has blanks"),
         (lambda: "topsecr\u00e9t", "other than ASCII"),
-        (lambda: b"topsecret\xff".decode(), "unreadable"),
+        (b"topsecret\xff".decode, "unreadable"),
     ],
 )
 def test_a_secret_that_cannot_be_used(lapi: LapiPeer, make: Make, key: Any, says: str) -> None:
