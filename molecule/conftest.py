@@ -262,7 +262,8 @@ def eventually() -> Callable[[Callable[[], bool]], bool]:
 # Files of the system with what would change if they did; the container engine writes three of them at each start, and two only
 # note what was loaded the last time. Asterisk's own files are written and written back, so of them the content counts.
 _FILES = (
-    r"(sha256sum /etc/group /etc/gshadow /etc/passwd /etc/shadow; find /etc/asterisk -printf '%p %m %u %g\n'; find /etc/asterisk -type f -exec sha256sum {} +;"
+    r"(sha256sum /etc/group /etc/gshadow /etc/passwd /etc/shadow;"
+    r" find /etc/asterisk -printf '%p %m %u %g\n'; find /etc/asterisk -type f -exec sha256sum {} +;"
     r" find /etc /usr /var/lib/systemd $(ls -d /var/lib/sipguard 2>/dev/null) -xdev"
     r" ! -path '/etc/asterisk/*' ! -path '*/__pycache__*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf"
     r" ! -path '/var/lib/sipguard/lists/.*'"
