@@ -347,7 +347,10 @@ def _continue(bans: dict[str, _Kept], saved: int, lines: Mapping[str, ledger.Lin
     """What sipband has done since the picture was taken."""
     # What a clock that was wrong once has written must not make all else look old.
     latest = max(int(time.time()), saved, written) + _SLACK
-    since = [(member, line) for member, line in lines.items() if saved <= line.when <= latest]
+    # Of what is as old as the picture, to the second, that somebody was let in counts.
+    since = [
+        (member, line) for member, line in lines.items() if saved + (line.what == ledger.BAN) <= line.when <= latest
+    ]
     last = max([saved, *(line.when for dummy, line in since)])
     if any(member == ledger.ALL for member, dummy in since):
         bans.clear()
