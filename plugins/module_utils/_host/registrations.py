@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from .._netfilter import sets
 from .._netfilter.names import FAMILIES, KNOWN
@@ -81,9 +81,12 @@ def registered(runner: Runner) -> list[Address]:
     return [address for address in dict.fromkeys(found) if not (address.is_loopback or address.is_unspecified)]
 
 
-def known(runner: Runner) -> dict[str, int]:
-    """Sources that have logged in lately, with the seconds each has left. Raises SipguardError."""
-    headers = sets.read_headers(runner)
+def known(runner: Runner, headers: Mapping[str, sets.SetHeader] | None = None) -> dict[str, int]:
+    """Sources that have logged in lately, with the seconds each has left; ``headers`` are those of the live sets, if they are known.
+
+    Raises SipguardError.
+    """
+    headers = sets.read_headers(runner) if headers is None else headers
     found: dict[str, int] = {}
     for name in (KNOWN + family.suffix for family in FAMILIES):
         if name in headers:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._asterisk.cli import Cli
-from .._host import bans, protected
+from .._host import bans, protected, registrations
 from .._host.install import Installation
 from .._host.sipban import published, settings, units
 from .._host.sipban.client import plain, tell
@@ -268,19 +268,14 @@ class _Job:
             found[f"{folder}/{_METRICS_LINK}"] = Link(settings.METRICS)
         return Files(_every(folder), found)
 
-    def _known(self, snapshot: Snapshot) -> list[str]:
-        names = [KNOWN + family.suffix for family in FAMILIES]
-        return [
-            member for name in names if name in snapshot.headers for member in sets.read_members(self._netfilter, name)
-        ]
-
     def _imported(self, snapshot: Snapshot, wanted: Settings) -> list[bans.Ban]:
         """Bans of a published dump that have time left and are none yet; who must not be banned is left out."""
         if not self._dump:
             return []
         guarded = protected.find(self._netfilter, snapshot.headers, sessions=False)
         guarded += [protected.Protected(each, "on the white list") for each in wanted.white_list]
-        guarded += [protected.Protected(each, "a source that has logged in") for each in self._known(snapshot)]
+        known = registrations.known(self._netfilter, snapshot.headers)
+        guarded += [protected.Protected(each, "a source that has logged in") for each in known]
         live = bans.read_live(self._netfilter, snapshot.headers)
         found = []
         for network, until in self._dump:

@@ -342,7 +342,10 @@ class Guard:
     def of_the_fleet(self) -> list[tuple[Network, int]]:
         """What came in before, with the seconds left. Raises SipguardError."""
         now = self.outside.clock()
-        found = [(each.network, each.left) for each in self.bans() if each.comment.startswith(OURS + _FLEET)]
+        # In whatever order, and made into objects only as far as they are the fleet's: every start of sipband looks.
+        packed = (each for family in FAMILIES for each in self._kernel.packed(BANNED + family.suffix))
+        entries = (each.entry() for each in packed if each.comment.startswith(OURS + _FLEET))
+        found = [(each.network, each.left) for each in entries]
         self._of_fleet = {network: now + left for network, left in found}
         return found
 
