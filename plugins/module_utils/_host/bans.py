@@ -243,7 +243,7 @@ class Picture:
     def __init__(self, directory: str = STATE_DIRECTORY) -> None:
         self._path = pathlib.Path(directory) / _FILE
 
-    def read(self) -> tuple[dict[str, tuple[int, str]], int] | None:
+    def read(self) -> tuple[dict[str, tuple[int, str]], float] | None:
         """Expiry and reason by member, and when that was so; None without a file. Raises SipguardError when it is damaged."""
         try:
             text = self._path.read_text(encoding="utf-8", errors="surrogateescape")
@@ -254,7 +254,7 @@ class Picture:
             for line in lines:
                 member, expiry, reason = line.split("\t", 2)
                 found[sets.member_text(ipaddress.ip_network(member))] = (int(expiry), parse_reason(reason))
-            return found, int(saved)
+            return found, _seconds(saved)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, OptionError) as error:
@@ -285,7 +285,7 @@ class Picture:
                 self._path.unlink(missing_ok=True)
                 return
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_file(self._path, f"{_HEAD}{_SAVED}{int(now)}\n{''.join(lines)}{_END}", 0o600)
+            replace_file(self._path, f"{_HEAD}{_SAVED}{now:.6f}\n{''.join(lines)}{_END}", 0o600)
         except OSError as error:
             raise SipguardError(f"cannot write {self._path}: {error}") from error
 
@@ -296,6 +296,13 @@ class Picture:
             if found is not None and not found[0]:
                 return not os.path.exists(ledger.PATH)
         return self._path.exists()
+
+
+def _seconds(text: str) -> float:
+    """A time as it is written in the file: digits, and as a rule six more behind a point. Raises ValueError."""
+    if not text.isascii() or not text.replace(".", "", 1).isdigit():
+        raise ValueError(f"'{text}' is no time")
+    return float(text)
 
 
 def _expiries(live: Bans, now: float) -> dict[str, tuple[int, str]]:
@@ -317,7 +324,7 @@ def restore_bans(runner: Runner, directory: str = STATE_DIRECTORY, of_sipband: s
     """
     problems = []
     bans: dict[str, _Kept] = {}
-    saved = 0
+    saved = 0.0
     try:
         picture = Picture(directory).read()
         if picture is not None:
@@ -340,17 +347,14 @@ class _Kept(NamedTuple):
 
     expiry: int
     reason: str
-    since: int
+    since: float
 
 
-def _continue(bans: dict[str, _Kept], saved: int, lines: Mapping[str, ledger.Line], written: int) -> None:
+def _continue(bans: dict[str, _Kept], saved: float, lines: Mapping[str, ledger.Line], written: int) -> None:
     """What sipband has done since the picture was taken."""
     # What a clock that was wrong once has written must not make all else look old.
     latest = max(int(time.time()), saved, written) + _SLACK
-    # Of what is as old as the picture, to the second, that somebody was let in counts.
-    since = [
-        (member, line) for member, line in lines.items() if saved + (line.what == ledger.BAN) <= line.when <= latest
-    ]
+    since = [(member, line) for member, line in lines.items() if saved <= line.when <= latest]
     last = max([saved, *(line.when for dummy, line in since)])
     if any(member == ledger.ALL for member, dummy in since):
         bans.clear()

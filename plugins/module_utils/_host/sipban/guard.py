@@ -266,8 +266,8 @@ class Guard:
         """Into the kernel, then into the ledger. Raises SipguardError."""
         self._of_fleet.pop(network, None)
         self._kernel.add(_set(BANNED, network), network, seconds, reason)
-        now = int(self.outside.wall())
-        self._write(Line(records.BAN, now, network, now + seconds if seconds else 0, number, reason))
+        now = self.outside.wall()
+        self._write(Line(records.BAN, now, network, int(now) + seconds if seconds else 0, number, reason))
         if network.prefixlen == network.max_prefixlen:
             self.outside.end(network.network_address)
         self._tell("block", network, seconds=seconds, reason=reason)
@@ -421,7 +421,7 @@ class Guard:
                 if network.subnet_of(entry.network):  # type: ignore[arg-type]
                     raise SipguardError(f"{text} is banned as part of {entry.member}: unblock {entry.member}")
         if self.history.get(network.network_address) != (0, 0) and not there:
-            self._write(Line(records.UNBAN, int(self.outside.wall()), network))
+            self._write(Line(records.UNBAN, self.outside.wall(), network))
         self._of_fleet.pop(network, None)
         self.history.forget(network.network_address)
         if network.prefixlen == network.max_prefixlen:
@@ -435,7 +435,7 @@ class Guard:
     def _unban(self, network: Network) -> bool:
         if not self._kernel.remove(_set(BANNED, network), network):
             return False
-        self._write(Line(records.UNBAN, int(self.outside.wall()), network))
+        self._write(Line(records.UNBAN, self.outside.wall(), network))
         self._tell("unblock", network)
         return True
 
@@ -445,10 +445,10 @@ class Guard:
 
     def flush(self) -> int:
         """Dump, then let everybody in; how many there were. Raises SipguardError, and then nobody is let in."""
-        found, now = self.bans(), int(self.outside.wall())
-        entries = [(each.network, now + each.left if each.left else 0) for each in found]
+        found, now = self.bans(), self.outside.wall()
+        entries = [(each.network, int(now) + each.left if each.left else 0) for each in found]
         if entries:
-            published.save_dump(self._dump, entries, now)
+            published.save_dump(self._dump, entries, int(now))
         for family in FAMILIES:
             self._kernel.flush(BANNED + family.suffix)
         self._write(Line(records.UNBAN, now, None))
@@ -582,12 +582,12 @@ class Guard:
             if line.what == records.UNBAN:
                 self.history.forget(address)
             elif line.number and line.when >= oldest:
-                self.history.set(address, line.number, line.when)
+                self.history.set(address, line.number, int(line.when))
         return count
 
     def lines(self) -> Iterator[Line]:
         """Everything that is worth keeping, for a ledger that has grown too long."""
-        now = int(self.outside.wall())
+        now = self.outside.wall()
         # Whoever is not among these was let in, and is not to come back from a picture of before.
         yield Line(records.UNBAN, now, None)
         told = set()  # numbers, as there may be a hundred thousand
@@ -597,7 +597,8 @@ class Guard:
                 number = self.history.get(first)[0]
                 if number:
                     told.add((first.version, int(first)))
-                yield Line(records.BAN, now, each.network, now + each.left if each.left else 0, number, each.comment)
+                until = int(now) + each.left if each.left else 0
+                yield Line(records.BAN, now, each.network, until, number, each.comment)
         for address, number, when in self.history.snapshot():
             if (address.version, int(address)) not in told:
                 yield Line(records.WAS, when, _network(address), 0, number)

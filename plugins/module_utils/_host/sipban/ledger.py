@@ -6,7 +6,8 @@
 The kernel's sets are what decides while the host runs; nothing here is read back into them but at boot (_host/bans.py, restore_bans),
 by root, who takes the file for what it is: one that a process with few rights has written. Lines, with tabs in between::
 
-    ban    time  member  until  number  reason     seconds since the epoch; until 0: for ever; number 0: not for proven evidence
+    ban    time  member  until  number  reason     seconds since the epoch, the time to the microsecond, so that it is plain what came
+                                                   before the picture of the bans; until 0: for ever; number 0: not for proven evidence
     unban  time  member                            member "*": all of them
     was    time  member  number                    a ban that is over, and still makes the next one longer
 """
@@ -42,7 +43,7 @@ class Line(NamedTuple):
     """One line. ``network`` None means all; times in seconds since the epoch."""
 
     what: str
-    when: int
+    when: float
     network: Network | None
     until: int = 0
     number: int = 0
@@ -50,7 +51,7 @@ class Line(NamedTuple):
 
     def render(self) -> str:
         member = ALL if self.network is None else member_text(self.network)
-        words = [self.what, str(self.when), member]
+        words = [self.what, f"{self.when:.6f}", member]
         if self.what == BAN:
             words += [str(self.until), str(self.number), _plain(self.reason)]
         elif self.what == WAS:
@@ -73,6 +74,13 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _time(text: str) -> float:
+    whole, dot, rest = text.partition(".")
+    if dot and (not (rest.isascii() and rest.isdigit()) or len(rest) > 6):
+        raise ValueError(text)
+    return _number(whole) + (int(rest) / 10 ** len(rest) if dot else 0)
+
+
 def _network(text: str) -> Network:
     # Three times as fast, and nearly all of them are single addresses.
     if "/" not in text:
@@ -87,16 +95,17 @@ def _parse(text: str) -> Line | None:
     if not words or len(words) != _FIELDS.get(words[0], 0):
         return None
     try:
-        numbers = [_number(words[index]) for index in (1, 3, 4) if index < len(words)]
+        when = _time(words[1])
+        numbers = [_number(words[index]) for index in (3, 4) if index < len(words)]
         network = None if words[0] == UNBAN and words[2] == ALL else _network(words[2])
     except ValueError:
         return None
     # Behind a "%" an IPv6 address may say anything, and root hands it to ipset.
-    if max(numbers) >= 1 << 40 or "%" in words[2]:
+    if max([when, *numbers]) >= 1 << 40 or "%" in words[2]:
         return None
     if words[0] == BAN:
-        return Line(BAN, numbers[0], network, numbers[1], numbers[2], _plain(words[5]))
-    return Line(words[0], numbers[0], network, 0, numbers[1] if words[0] == WAS else 0)
+        return Line(BAN, when, network, numbers[0], numbers[1], _plain(words[5]))
+    return Line(words[0], when, network, 0, numbers[0] if words[0] == WAS else 0)
 
 
 def read_lines(path: str) -> Iterator[Line]:

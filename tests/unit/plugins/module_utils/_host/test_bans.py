@@ -268,7 +268,7 @@ class Boot:
         self.path = f"{data}-ledger"
         monkeypatch.setattr(time, "time", lambda: NOW + 100)
 
-    def picture(self, saved: int, *lines: str) -> None:
+    def picture(self, saved: float, *lines: str) -> None:
         head = "# Written by sipguard.pbx for the next boot. Changes made here are overwritten.\n"
         Path(self.data).mkdir(exist_ok=True)
         text = "".join(f"{line}\n" for line in lines)
@@ -324,10 +324,16 @@ def test_a_ledger_alone_is_brought_back(boot: Boot) -> None:
     ("line", "expected"),
     [
         (Line(BAN, NOW + 1, X, LATER, 1, "newer"), {"203.0.113.7": "newer"}),
-        # The picture is of its end: who was let in by hand right after a ban stays free.
-        (Line(BAN, NOW, X, LATER, 1, "of the same second"), {"203.0.113.7": "picture"}),
-        (Line(BAN, NOW, Y, LATER, 1, "of the same second"), {"203.0.113.7": "picture"}),
-        (Line(UNBAN, NOW, X), {}),
+        # Who was let in by hand right after a ban stays free; who was banned right after another was let in stays banned.
+        (Line(BAN, NOW + 0.4, X, LATER, 1, "of the same second"), {"203.0.113.7": "picture"}),
+        (Line(BAN, NOW + 0.4, Y, LATER, 1, "of the same second"), {"203.0.113.7": "picture"}),
+        (Line(BAN, NOW + 0.6, X, LATER, 1, "of the same second"), {"203.0.113.7": "of the same second"}),
+        (
+            Line(BAN, NOW + 0.500001, Y, LATER, 1, "of the same second"),
+            {"203.0.113.7": "picture", "203.0.113.8": "of the same second"},
+        ),
+        (Line(UNBAN, NOW + 0.4, X), {"203.0.113.7": "picture"}),
+        (Line(UNBAN, NOW + 0.6, X), {}),
         (Line(BAN, NOW - 1, X, LATER, 1, "older"), {"203.0.113.7": "picture"}),
         (Line(BAN, NOW + 1, Y, LATER, 1, "added"), {"203.0.113.7": "picture", "203.0.113.8": "added"}),
         (Line(BAN, NOW - 1, Y, LATER, 1, "taken back by hand since"), {"203.0.113.7": "picture"}),
@@ -341,7 +347,7 @@ def test_a_ledger_alone_is_brought_back(boot: Boot) -> None:
     ],
 )
 def test_of_picture_and_ledger_the_newer_counts(boot: Boot, line: Line, expected: dict[str, str]) -> None:
-    boot.picture(NOW, f"203.0.113.7\t{LATER}\tpicture")
+    boot.picture(NOW + 0.5, f"203.0.113.7\t{LATER}\tpicture")
     boot.ledger(line)
     assert boot.restore() == expected
 
