@@ -150,6 +150,16 @@ def test_ban_of_before_a_restart_lasts_no_longer_than_it_had_left(nft_lab: Lab) 
     assert left["sshd"] == 0
 
 
+def test_clock_that_is_behind_makes_no_ban_longer(nft_lab: Lab) -> None:
+    """As of a Raspberry Pi after a power cut, when fail2ban brings back what was banned "in the future"."""
+    jail(nft_lab, "sipguard-asterisk", 600, time=int(time.time()) + 200 * 86400)
+    jail(nft_lab, "sshd", -1, time=int(time.time()) + 200 * 86400)
+    said = re.findall(r"^add jail-(\S+)4 \S+ timeout (\d+)", nft_lab.pbx.run("ipset", "save"), flags=re.M)
+    left = {name: int(number) for name, number in said}
+    assert 590 < left["sipguard-asterisk"] <= 600
+    assert left["sshd"] == 0
+
+
 def test_why_and_unban_know_of_jails(jailing: Lab) -> None:
     for family in (4, 6):
         report = json.loads(sipguard(jailing, "why", JAILED[family], "--json", status=1))
