@@ -30,6 +30,10 @@ options:
         belongs in C(sip_general_custom.conf).
       - C(advanced) are Advanced Settings by their keyword, such as V(SIPUSERAGENT).
       - >-
+        C(firewall) are those of the page C(Firewall), tab C(Advanced), each V(enabled) or V(disabled): V(customrules), V(safemode),
+        V(import_hosts), V(lefilter), V(masq), V(rejectpackets), V(id_service), V(id_sync_fw). FreePBX's firewall reads them by itself,
+        without C(Apply Config).
+      - >-
         A value of V(null) removes the stored value, so that FreePBX's default counts. RV(before) has this shape: given as O(settings), it
         restores what was.
     type: dict

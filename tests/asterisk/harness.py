@@ -246,7 +246,12 @@ class Pbx:
             self.kill()  # an orderly stop takes a second
         self._process = None
         self.check(
-            ["sh", "-c", f"rm -rf {_LOGS}/* /var/lib/asterisk/astdb* /var/lib/sipguard /etc/sipguard /run/sipguard*"]
+            # what a run that was killed has left in the logs as well
+            [
+                "sh",
+                "-c",
+                f"rm -rf {_LOGS}/* {_LOGS}/.sipguard-* /var/lib/asterisk/astdb* /var/lib/sipguard /etc/sipguard /run/sipguard*",
+            ]
         )
         self.configure(files or {})
 

@@ -8,7 +8,9 @@ A process starts FreePBX as its command line tools do (framework, amp_conf/bin/f
 - `Sipsettings()->getConfig/setConfig`: the store of the page "SIP Settings" (framework, BMO/DB_Helper.class.php);
 - `Sipsettings()->getChanSipSettings/updateChanSipSettings`: its chan_sip tab, table `sipsettings` (sipsettings, Sipsettings.class.php);
 - `Config()->set_conf_values`: the page "Advanced Settings", as `fwconsole setting` does (framework, Console/Setting.class.php), which
-  would want the value as an argument that every process list shows.
+  would want the value as an argument that every process list shows;
+- `Firewall()->getConfig/setAdvancedSetting`: the settings of FreePBX's firewall, which are no Advanced Settings of the above but one
+  entry of the module's own store (firewall, Firewall.class.php, getAdvancedSettings; reading by that would write the defaults).
 
 Keys and values travel on standard input, the answer on standard output below a mark. Nothing else that PHP or FreePBX says is ever
 passed on, because a trace may show the database's password.
@@ -27,7 +29,7 @@ from .runner import Runner
 
 __all__ = ["SECTIONS", "Api", "Settings"]
 
-SECTIONS = ("sipsettings", "chan_sip", "advanced")
+SECTIONS = ("sipsettings", "chan_sip", "advanced", "firewall")
 
 Settings = dict[str, dict[str, Any]]
 
@@ -51,8 +53,39 @@ function sipguard_rows() {
     }
     return $rows;
 }
+function sipguard_firewall() {
+    try { return FreePBX::Firewall(); } catch (Throwable $error) { return null; }
+}
+function sipguard_firewall_settings($firewall) {
+    $stored = $firewall === null ? [] : $firewall->getConfig('advancedsettings');
+    return is_array($stored) ? $stored : [];
+}
+function sipguard_firewall_state() {
+    $firewall = sipguard_firewall();
+    if ($firewall === null) { return ['firewall' => null]; }
+    $state = [
+        'status' => (bool) $firewall->getConfig('status'),
+        'responsive' => (bool) $firewall->getConfig('responsivefw'),
+        'settings' => (object) sipguard_firewall_settings($firewall),
+        'managed' => [],
+        'zones' => [],
+    ];
+    foreach (['pjsip', 'chansip', 'iax'] as $service) {
+        $zones = $firewall->getConfig($service, 'servicesettings');
+        $state['managed'][$service] = (bool) $firewall->getConfig($service, 'rfw');
+        $state['zones'][$service] = is_array($zones) ? array_values($zones) : null;
+    }
+    return ['firewall' => $state];
+}
 function sipguard_read($asked) {
-    $read = ['sipsettings' => [], 'chan_sip' => [], 'advanced' => []];
+    $read = ['sipsettings' => [], 'chan_sip' => [], 'advanced' => [], 'firewall' => []];
+    if ($asked['firewall']) {
+        $firewall = sipguard_firewall();
+        $stored = sipguard_firewall_settings($firewall);
+        foreach (array_keys($asked['firewall']) as $key) {
+            $read['firewall'][$key] = $firewall === null ? null : ['stored' => isset($stored[$key]), 'value' => $stored[$key] ?? null];
+        }
+    }
     if ($asked['sipsettings']) {
         $stored = FreePBX::Sipsettings()->getAllKeys('noid');
         foreach (array_keys($asked['sipsettings']) as $key) {
@@ -90,12 +123,22 @@ function sipguard_write($asked) {
         FreePBX::Sipsettings()->updateChanSipSettings($key, $value === null ? false : $value, (int) $row['type'], (int) $row['seq']);
     }
     if ($asked['advanced']) { FreePBX::Config()->set_conf_values($asked['advanced'], true, true); }
-    needreload();
+    foreach ($asked['firewall'] as $key => $value) {
+        if ($value !== null) {
+            FreePBX::Firewall()->setAdvancedSetting($key, $value);
+            continue;
+        }
+        $stored = sipguard_firewall_settings(FreePBX::Firewall());
+        unset($stored[$key]);
+        FreePBX::Firewall()->setConfig('advancedsettings', $stored ?: false);
+    }
+    // The firewall looks for itself what it is told to do.
+    if ($asked['sipsettings'] || $asked['chan_sip'] || $asked['advanced']) { needreload(); }
 }
 try {
     $bootstrap_settings['freepbx_auth'] = false;
     $bootstrap_settings['skip_astman'] = true;
-    $restrict_mods = ['sipsettings' => true];
+    $restrict_mods = ['sipsettings' => true, 'firewall' => true];
     ob_start();
     include_once $sipguard_asked['conf'];
     if (!class_exists('FreePBX')) { exit(1); }
@@ -110,6 +153,8 @@ try {
             throw $sipguard_error;
         }
         $sipguard_answer = ['stage' => 'done'];
+    } elseif ($sipguard_asked['do'] === 'firewall') {
+        $sipguard_answer = ['stage' => 'done'] + sipguard_firewall_state();
     } else {
         $sipguard_answer = ['stage' => 'done'] + sipguard_read($sipguard_asked);
     }
@@ -131,8 +176,12 @@ class Api:
         """Section -> key -> what FreePBX has of it, and `need_reload`. Raises SipguardError."""
         return self._call("read", keys)
 
+    def firewall(self) -> Any:
+        """What FreePBX's firewall is told to do, see freepbx_firewall.py; None without that module. Raises SipguardError."""
+        return self._call("firewall", {}).get("firewall")
+
     def write(self, values: Settings) -> None:
-        """All of the values or, with SipguardError, none. FreePBX then says "Apply Config"."""
+        """All of the values or, with SipguardError, none. FreePBX then says "Apply Config", unless they are its firewall's."""
         self._call("write", values)
 
     def reload(self) -> None:

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """FreePBX's own settings: what is asked for, checked and compared with what FreePBX has, written, read back and applied.
 
-Sections are `sipsettings`, `chan_sip` and `advanced`, see freepbx_api.py. A key of `sipsettings` that is not stored has the default of
-the module, and FreePBX uses it. What is not stored of `chan_sip` is not written to sip.conf, whatever the page shows (sipsettings,
-functions.inc.php).
+Sections are `sipsettings`, `chan_sip`, `advanced` and `firewall`, see freepbx_api.py. A key of `sipsettings` or `firewall` that is not
+stored has the default of the module, and FreePBX uses it. What is not stored of `chan_sip` is not written to sip.conf, whatever the
+page shows (sipsettings, functions.inc.php).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .freepbx import FreePBX
 from .freepbx_api import SECTIONS, Api, Settings
 from .runner import Runner
 
-__all__ = ["Applied", "apply", "diff_text"]
+__all__ = ["FIREWALL_DEFAULTS", "Applied", "apply", "diff_text"]
 
 _YES_NO = ("yes", "no")
 _CAPITAL = ("Yes", "No")
@@ -69,6 +69,15 @@ _CHAN_SIP: dict[str, Kind] = {
     **dict.fromkeys(("tlsclientmethod", "csipcertid", "callerid", "externip_val", "externhost_val"), "text"),
 }
 
+_SWITCH = ("enabled", "disabled")
+# firewall: Firewall.class.php, getAdvancedSettings(): what is possible, and what counts where nothing is stored.
+_FIREWALL: dict[str, Kind] = {
+    **dict.fromkeys(("safemode", "masq", "lefilter", "customrules", "rejectpackets", "id_service"), _SWITCH),
+    "id_sync_fw": ("enabled", "disabled", "legacy"),
+    "import_hosts": _SWITCH,
+}
+FIREWALL_DEFAULTS = {key: "disabled" if key in ("customrules", "rejectpackets") else "enabled" for key in _FIREWALL}
+
 # What would show a secret in the result, or cut FreePBX off from its own database or manager.
 _SECRET = re.compile(r"AMPDB|AMPMGR|ASTMANAGER|PASS|SECRET|TOKEN|CRED|HASH|API_?KEY", re.IGNORECASE)
 
@@ -92,7 +101,7 @@ def apply(freepbx: FreePBX, runner: Runner, settings: Mapping[str, Any], *, relo
     wanted = _checked(settings)
     api = Api(freepbx, runner)
     try:
-        state = api.read(wanted)
+        state = _read(api, wanted)
     except SipguardError as error:
         raise SipguardError(f"{error}; nothing was changed") from None
     wanted["advanced"] = {
@@ -116,6 +125,18 @@ def apply(freepbx: FreePBX, runner: Runner, settings: Mapping[str, Any], *, relo
     )
 
 
+def _read(api: Api, keys: Settings) -> dict[str, Any]:
+    """What FreePBX has of these settings. Raises SipguardError."""
+    state = api.read(keys)
+    for key in keys.get("firewall", {}):
+        found = state["firewall"][key]
+        if found is None:
+            raise OptionError("settings.firewall", key, "this FreePBX has no firewall module")
+        if not found["stored"]:
+            found["value"] = FIREWALL_DEFAULTS[key]
+    return state
+
+
 def _carry_out(api: Api, changes: Settings, before: Settings, *, differs: bool, reload: bool) -> None:
     """Write, read back by a process of its own, reload; on any doubt the earlier values again."""
     if not differs:
@@ -123,7 +144,7 @@ def _carry_out(api: Api, changes: Settings, before: Settings, *, differs: bool, 
         return
     try:
         api.write(changes)
-        read = api.read(changes)
+        read = _read(api, changes)
         lost = [
             f"{section}.{key}"
             for section, keys in changes.items()
@@ -142,7 +163,7 @@ def _carry_out(api: Api, changes: Settings, before: Settings, *, differs: bool, 
 def _put_back(api: Api, back: Settings) -> str:
     """The earlier values again, and a few words about them: a transaction does not cover every kind of table."""
     try:
-        read = api.read(back)
+        read = _read(api, back)
         if all(
             _stored(section, read[section][key]) == value
             for section, keys in back.items()
@@ -179,7 +200,7 @@ def _checked(settings: Mapping[str, Any]) -> Settings:
                 f"settings.{section}", "a value that is no dictionary", "names and their values are needed"
             )
     wanted: Settings = {section: dict(settings.get(section, {})) for section in SECTIONS}
-    for section, known in (("sipsettings", _SIPSETTINGS), ("chan_sip", _CHAN_SIP)):
+    for section, known in (("sipsettings", _SIPSETTINGS), ("chan_sip", _CHAN_SIP), ("firewall", _FIREWALL)):
         for key, value in wanted[section].items():
             name = f"settings.{section}.{key}"
             kind = known.get(key)
@@ -207,7 +228,8 @@ def _value(name: str, value: Any, kind: Kind) -> Any:
         return _texts(name, value)
     if isinstance(value, bool):
         words = kind if isinstance(kind, tuple) else _YES_NO
-        value = next((word for word in words if word.lower() == ("yes" if value else "no")), str(value))
+        meant = ("yes", "enabled") if value else ("no", "disabled")
+        value = next((word for word in words if word.lower() in meant), str(value))
     text = _line(name, value)
     if isinstance(kind, tuple):
         found = next((word for word in kind if word.lower() == text.lower()), None)

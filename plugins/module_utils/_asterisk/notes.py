@@ -44,7 +44,7 @@ def add(cli: Cli, note: str, texts: Sequence[str]) -> None:
     new = [each for each in texts if each not in found]
     if new:
         try:
-            write_private(note, json.dumps({"process": cli.identity(), "texts": [*found, *new]}) + "\n")
+            write_private(note, (json.dumps({"process": cli.identity(), "texts": [*found, *new]}) + "\n").encode())
         except OSError as error:
             raise SipguardError(f"{note}: {error.strerror or error}") from error
 

@@ -32,7 +32,7 @@ from .._sip.errors import SipguardError
 from .cli import Cli, NoSuchCommand, clean
 from .effective import Effective
 
-__all__ = ["RESTART", "Reloaded", "commands", "reload"]
+__all__ = ["FILES", "RESTART", "Reloaded", "commands", "reload"]
 
 # In this order: logger.conf takes the log channel away, and the others refer to named ACLs.
 _COMMANDS = {
@@ -48,6 +48,7 @@ _COMMANDS = {
         "module reload res_pjsip_outbound_registration.so",
     ),
 }
+FILES = tuple(_COMMANDS)
 RESTART = ("asterisk.conf", "modules.conf")  # read at a start only
 _OPTIONAL = ("res_pjsip_endpoint_identifier_ip.so", "res_pjsip_outbound_registration.so")
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from .._sip.errors import SipguardError
 from .tree import shown
 
-__all__ = ["BACKUPS", "Original", "Transaction", "forget_backup", "sweep", "write_private"]
+__all__ = ["BACKUPS", "Original", "Transaction", "forget_backup", "open_folder", "sweep", "write_private"]
 
 BACKUPS = "/var/backups/sipguard/asterisk"
 _KEPT_BACKUPS = 10
@@ -50,8 +50,8 @@ def _fail(path: str, error: OSError) -> SipguardError:
     return SipguardError(f"{shown(path)}: {error.strerror or error}; the configuration is as it was")
 
 
-def _open_folder(path: str) -> int:
-    """The folder's descriptor. A symbolic link on the way is followed only where nobody but root can have put it."""
+def open_folder(path: str) -> int:
+    """The folder's descriptor. A symbolic link on the way is followed only where nobody but root can have put it. Raises OSError."""
     handle = os.open("/", _FOLDER)
     try:
         for name in filter(None, path.split("/")):
@@ -102,7 +102,7 @@ def sweep(folders: Iterable[str]) -> None:
     """Remove what a run that was killed has left in these folders. Only for who holds the lock."""
     for path in folders:
         with contextlib.suppress(OSError):
-            folder = _open_folder(path)
+            folder = open_folder(path)
             try:
                 _sweep(folder)
             finally:
@@ -137,7 +137,7 @@ class Transaction:
         folder = os.path.dirname(path)
         if folder not in self._folders:
             try:
-                self._folders[folder] = _open_folder(folder)
+                self._folders[folder] = open_folder(folder)
             except NotADirectoryError as error:
                 raise SipguardError(
                     f"{shown(folder)}: no folder, or a symbolic link in a directory of another user, which root does not follow"
@@ -313,13 +313,18 @@ def _write(path: str, content: bytes, mode: int) -> None:
         os.fsync(handle)
 
 
-def write_private(path: str, text: str) -> None:
-    """Make a file of root's hold ``text`` in one moment. Raises OSError."""
+def write_private(path: str, content: bytes) -> None:
+    """Make a file of root's, 0600, hold ``content`` in one moment. Raises OSError."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     name = os.path.join(folder, _temporary())
-    _write(name, text.encode(), 0o600)
-    os.replace(name, path)
+    try:
+        _write(name, content, 0o600)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def _new_folder(directory: str) -> str:

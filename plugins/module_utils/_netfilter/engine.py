@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .._sip.errors import OptionError, SipguardError
-from . import netlink, sets
+from . import freepbx_rules, netlink, sets
 from .backend import Backend, detect, has_family, note_hiding, read_other
+from .lock import DEFAULT_LOCK_TIMEOUT
 from .names import FAMILIES, Family
 from .options import Common
 from .persist import Store, boot_warning, rules_file
@@ -21,8 +22,6 @@ from .ruleset import HOOKS, Ruleset, parse_save, render_chains
 from .runner import Completed, Runner, explain, output
 
 __all__ = ["DEFAULT_LOCK_TIMEOUT", "Engine", "Outcome", "Snapshot", "with_member"]
-
-DEFAULT_LOCK_TIMEOUT = 30  # s
 
 
 @dataclass
@@ -114,19 +113,26 @@ class Engine:
             rules_file(item.family): self.store.rules_text(item.after, self.backend.name) for item in plan.families
         }
         outdated = [name for name, text in files.items() if persist and self.store.differs(name, text)]
+        # Whatever persists: FreePBX loads its files as often as it likes while the host runs.
+        blocks, unfollowed = freepbx_rules.follow(
+            {item.family: item.target.get(freepbx_rules.TABLE, {}) for item in plan.families}
+        )
+        behind = [block.path for block in blocks]
         outcome = Outcome(
-            changed=plan.changed or bool(outdated),
+            changed=plan.changed or bool(outdated) or bool(blocks),
             before=_text((item.family, item.sets_before, item.before) for item in plan.families)
             + _leftovers(plan)
-            + _files(outdated, "outdated"),
+            + _files(outdated, "outdated")
+            + _files(behind, "outdated", "loaded by FreePBX"),
             after=_text((item.family, item.sets_after, item.after) for item in plan.families)
-            + _files(outdated, "as above"),
+            + _files(outdated, "as above")
+            + _files(behind, "as above", "loaded by FreePBX"),
             rules={
                 item.family.name: sum(len(rules) for chains in item.target.values() for rules in chains.values())
                 for item in plan.families
             },
             persisted=all(text is None or text == self.store.read(name) for name, text in files.items()),
-            warnings=[],
+            warnings=unfollowed,
         )
         written = persist and any(files.values())
         found = [_other_warning(snapshot), boot_warning() if written and not check else None]
@@ -138,6 +144,8 @@ class Engine:
             outcome.warnings += self._read_back(plan)
         for name in outdated:
             self.store.write(name, files[name])
+        # The rules are in the kernel by now, so what fails is a warning.
+        outcome.warnings += freepbx_rules.write_all(blocks)
         outcome.persisted = all(text is None or text == self.store.read(name) for name, text in files.items())
         return outcome
 
@@ -260,9 +268,9 @@ def _leftovers(plan: Plan) -> str:
     )
 
 
-def _files(names: Sequence[str], state: str) -> str:
+def _files(names: Sequence[str], state: str, when: str = "next boot") -> str:
     """Files for the next boot stand in a diff by name only: their content is the rules above."""
-    return "".join(f"# next boot: {name}: {state}\n" for name in names)
+    return "".join(f"# {when}: {name}: {state}\n" for name in names)
 
 
 def _difference(item: FamilyPlan, ruleset: Ruleset, live: Mapping[str, Mapping[str, tuple[Rule, ...]]]) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from .._sip.errors import SipguardError
-from . import netlink, sets
+from . import freepbx_rules, netlink, sets
 from .backend import BACKENDS, Backend, detect, has_family, in_use, note_hiding
 from .names import (
     ADMISSION_MASK,
@@ -113,6 +113,8 @@ class State:
     boot: str = ""
     taken: float = 0
     exact: bool = True
+    # Families whose file of FreePBX's custom rules has a block of ours; None: nobody has looked.
+    blocks: tuple[str, ...] | None = None
 
     def lasting(self) -> State:
         """What is worth keeping for longer than minutes: without the members that sets gain and lose all the time."""
@@ -160,6 +162,7 @@ class State:
                 str(found["boot"]),
                 float(found["taken"]),
                 bool(found["exact"]),
+                None if found.get("blocks") is None else tuple(str(name) for name in found["blocks"]),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -179,6 +182,7 @@ class State:
             f"# {DIRECTORY}/{name}: {hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
             for name, text in sorted(self.files.items())
         ]
+        lines += [f"# a block of these rules in FreePBX's file of {name}" for name in self.blocks or ()]
         return "".join(line + "\n" for line in lines)
 
     def tables(self) -> Iterator[tuple[str, str, str, TableState]]:
@@ -275,7 +279,8 @@ def capture(runner: Runner, files: str = DIRECTORY) -> State:
             rules.setdefault(live.backend.name, {}).setdefault(live.family.name, {})[name] = TableState(
                 chains, tuple(table.hooks), tuple(_others_in(table)[:last])
             )
-    return State(rules, _read_sets(runner), _read_files(files), now(), boot_identity(), time.time())
+    blocks = tuple(family.name for family in freepbx_rules.present(FAMILIES))
+    return State(rules, _read_sets(runner), _read_files(files), now(), boot_identity(), time.time(), blocks=blocks)
 
 
 def _read_sets(runner: Runner) -> dict[str, SetState]:
@@ -337,6 +342,8 @@ def differences(live: State, wanted: State) -> list[str]:
         texts = [state.files.get(name, "") for state in (live, wanted)]
         if _without_generation(texts[0].split("\n")) != _without_generation(texts[1].split("\n")):
             found.append(f"file {name}")
+    if live.blocks is not None and wanted.blocks is not None and live.blocks != wanted.blocks:
+        found.append("the blocks in FreePBX's files")
     return found
 
 
@@ -385,7 +392,32 @@ def bring_back(runner: Runner, wanted: State, files: str = DIRECTORY) -> Back:
     back.problems += problems
     if scripts and not back.problems:
         _read_back(runner, wanted, back)
+    _put_blocks(runner, wanted, back)
     return back
+
+
+def _put_blocks(runner: Runner, wanted: State, back: Back) -> None:
+    """FreePBX's files have our rules where they had them, and the rules are those that are in the kernel now."""
+    there = freepbx_rules.present(FAMILIES)
+    kept = there if wanted.blocks is None else [family for family in FAMILIES if family.name in wanted.blocks]
+    if not there and not kept:
+        return
+    chains: dict[Family, dict[str, tuple[Rule, ...]]] = {}
+    for item in _read(runner, wanted):
+        verbatim = item.ruleset.own_chains(freepbx_rules.TABLE)
+        if verbatim:
+            chains[item.family] = {
+                name: tuple(parse_rule(rule.render()) for rule in rules) for name, rules in verbatim.items()
+            }
+    targets = {
+        family: chains.get(family, {}) if family in kept else None
+        for family in FAMILIES
+        if family in kept or family in there
+    }
+    changes, problems = freepbx_rules.settle(targets)
+    problems += freepbx_rules.write_all(changes)
+    back.done += [f"file {change.path}" for change in changes]
+    back.notes += problems
 
 
 def _wanted_table(live: _Live, name: str, wanted: State) -> TableState:

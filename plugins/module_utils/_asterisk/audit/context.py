@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..._sip.errors import OptionError
+from ..freepbx_firewall import Host
 from ..tree import Category, ConfigDirectory, Place, Tree, Variable, fold, is_true, load
 
 __all__ = ["Context", "Section", "is_boolean", "loopback", "port_of", "read_common", "tokens"]
@@ -115,7 +116,8 @@ def read_common(path: str) -> frozenset[str]:
 class Context:
     """``version``: (major, minor) of Asterisk, if known. ``drivers``: chan_sip, pjsip; empty means what modules.conf would load.
 
-    ``run_user``: who Asterisk runs as, if known. ``root``: where files outside of the configuration are looked for.
+    ``run_user``: who Asterisk runs as, if known. ``root``: where files outside of the configuration are looked for. ``host``: what was
+    found out about FreePBX's firewall.
     """
 
     directory: ConfigDirectory
@@ -127,6 +129,7 @@ class Context:
     run_user: str = ""
     today: datetime.date = field(default_factory=datetime.date.today)
     root: str = "/"
+    host: Host = field(default_factory=Host)
     loader: Callable[[ConfigDirectory, str], Tree] = load
     _trees: dict[str, Tree] = field(default_factory=dict, repr=False)
     _sections: dict[str, list[Section]] = field(default_factory=dict, repr=False)

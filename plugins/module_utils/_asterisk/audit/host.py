@@ -70,14 +70,6 @@ MODULES = kind(
     "Each opens a port, and gets little care.",
     "noload them in modules.conf.",
 )
-FIREWALL = kind(
-    "freepbx-rules-writable",
-    HIGH,
-    "FreePBX's custom firewall rules can be written by others than root",
-    "They are loaded by root: whoever writes them decides who reaches the host. FreePBX 18 refuses such a file.",
-    "chown root: and chmod 0644 /etc/firewall-4.rules, /etc/firewall-6.rules and /etc/firewall.nft.",
-)
-
 # (long-term, end of full support, end of security fixes): https://docs.asterisk.org/About-the-Project/Asterisk-Versions/
 END_OF_LIFE = {
     13: ("2020-10-24", "2021-10-24"),
@@ -111,7 +103,6 @@ _DRIVERS = {
     "chan_ooh323": ("ooh323.conf", 99),
     "chan_iax2": ("iax.conf", 99),
 }
-_FIREWALL_FILES = ("/etc/firewall-4.rules", "/etc/firewall-6.rules", "/etc/firewall.nft")
 
 
 def check(context: Context, findings: Findings) -> None:
@@ -136,17 +127,6 @@ def check(context: Context, findings: Findings) -> None:
         for module, (name, gone) in _DRIVERS.items():
             if (context.version or (16, 0))[0] < gone and context.loads(module) and os.path.isfile(context.full(name)):
                 findings.add(MODULES, module, context.first("modules.conf", "modules").where("autoload"))
-    if context.freepbx:
-        for path in _FIREWALL_FILES:
-            found = _status(context.outside(path))
-            if found is not None and (found.st_mode & 0o022 or found.st_uid != _root(context)):
-                findings.add(FIREWALL, path, path)
-
-
-def _root(context: Context) -> int:
-    """The owner that system files have: root's, or in a tree of tests that of the tree."""
-    found = _status(context.root)
-    return found.st_uid if found is not None and context.root != "/" else 0
 
 
 def _version(context: Context, findings: Findings) -> None:

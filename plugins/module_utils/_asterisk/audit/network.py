@@ -186,4 +186,5 @@ def _rtp(context: Context, ports: list[tuple[str, int, Place]], findings: Findin
     low, high = (_number(udptl, name, default) for name, default in zip(("udptlstart", "udptlend"), _UDPTL_DEFAULT))
     for subject, port, place in ports:
         if first <= port <= last or low <= port <= high:
-            findings.add(IN_RTP, subject, place)
+            # FreePBX accepts the ranges before all else, its own blacklist included (firewall, drivers/Iptables.class.php: fpbx-rtp)
+            findings.add(IN_RTP, subject, place, severity=HIGH if context.freepbx and subject.endswith("udp") else "")

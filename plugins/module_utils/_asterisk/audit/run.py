@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from . import dialling, guests, host, manager, mistakes, network, secrets, tls, unseen
+from . import dialling, freepbx, guests, host, manager, mistakes, network, secrets, tls, unseen
 from .context import Context
 from .finding import Finding, Findings, kinds
 
@@ -16,7 +16,7 @@ __all__ = ["kinds", "run"]
 def run(context: Context) -> list[Finding]:
     """Findings by severity, then id. Raises SipguardError only when the disk fails."""
     findings = Findings()
-    for each in (guests, secrets, manager, tls, dialling, network, mistakes, unseen, host):
+    for each in (guests, secrets, manager, tls, dialling, network, mistakes, unseen, host, freepbx):
         each.check(context, findings)
     # after the others: these look at whatever has been read by then
     for name in ("asterisk.conf", "acl.conf"):

@@ -232,8 +232,8 @@ def test_a_backup_that_cannot_be_made_changes_nothing(etc: Path, tmp_path: Path)
 
 def test_private_files(tmp_path: Path) -> None:
     path = tmp_path / "new" / "note"
-    write_private(str(path), "x")
-    write_private(str(path), "y")
+    write_private(str(path), b"x")
+    write_private(str(path), b"y")
     assert path.read_text() == "y"
     assert (about(path.parent)[2], about(path)[2]) == (0o700, 0o600)
     assert [each.name for each in path.parent.iterdir()] == ["note"]

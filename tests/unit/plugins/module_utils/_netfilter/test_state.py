@@ -505,3 +505,15 @@ def test_rules_are_kept_word_for_word(busy: FakeHost, files: str) -> None:
     assert kept.rules["nft"]["ipv4"]["filter"] == TableState({"SIPGUARD": (line,)}, (1,), ())
     assert json.loads(kept.render())["rules"]["nft"]["ipv4"]["filter"]["chains"]["SIPGUARD"] == [line]
     assert parse_save(f"*filter\n{line}\nCOMMIT\n").own_chains("filter")["SIPGUARD"][0].render() == line
+
+
+def test_state_knows_which_files_of_freepbx_have_our_rules() -> None:
+    state = State(blocks=("ipv4",))
+    assert State.parse(state.render()) == state
+    assert "FreePBX's file of ipv4" in state.listing()
+    assert differences(state, State(blocks=())) == ["the blocks in FreePBX's files"]
+    # of an earlier release, which has not looked
+    old = json.loads(state.render())
+    del old["blocks"]
+    assert State.parse(json.dumps(old)).blocks is None
+    assert differences(state, State()) == []
