@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .engine import Engine
-from .paths import CACHE, LAB, LabError, locked, progress
+from .paths import CACHE, CHECKOUT, LAB, LabError, locked, progress
 
-__all__ = ["RECIPES", "Recipe", "build", "tag"]
+__all__ = ["RECIPES", "Recipe", "build", "overlay", "tag", "tree_files"]
 
 _HOST = (
     "systemd",
@@ -43,12 +43,16 @@ _BEFORE = "tmp/lab-before/"
 _TOOLS = ("python3", "iproute2", "procps", "sip-tester", "sipsak", "tcpdump")
 
 
+# Trees that tests without a lab have use for as well.
+_ELSEWHERE = {"freepbx": CHECKOUT / "tests/fixtures/freepbx/files"}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What an image is made of; any change gives it another tag.
 
-    ``trees`` are folders of lab/images laid over the system, in order; a file ``setup`` at a tree's top is run in the image at the end,
-    a file ``before`` when only the base system is there, before ``packages`` are set up.
+    ``trees`` are folders of lab/images (or _ELSEWHERE) laid over the system, in order; a file ``setup`` at a tree's top is run in the
+    image at the end, a file ``before`` when only the base system is there, before ``packages`` are set up.
     """
 
     suite: str
@@ -68,21 +72,28 @@ RECIPES = {
     "sid-asterisk22-fail2ban": Recipe(
         "sid", (*_PBX, "nftables"), ("common", "host", "asterisk", "sid-asterisk22", "fail2ban")
     ),
+    # A stand-in for FreePBX 17: its layout and its firewall (docs/freepbx-standin.md) over the Asterisk that it has, of which
+    # Debian 12 has none.
+    "sid-asterisk22-freepbx17": Recipe(
+        "sid", (*_PBX, "php-cli", "php-sqlite3"), ("common", "host", "freepbx", "freepbx17")
+    ),
     "debian12": Recipe("bookworm", (*_HOST, *_FAIL2BAN), ("common", "host")),
     # Nothing but the fail2ban of that release, to try filters with.
     "debian13-fail2ban": Recipe("trixie", ("python3", *_FAIL2BAN), ("common",), command='["sleep", "infinity"]'),
     # CrowdSec 1.4.6 with its local API, and nothing of its maker's central one.
     "debian12-crowdsec": Recipe("bookworm", (*_HOST, *_FAIL2BAN, "crowdsec"), ("common", "host", "crowdsec")),
+    # A host that hardens itself, with the Ansible of its own distribution.
+    "debian13-pull": Recipe("trixie", (*_HOST, "git", "ansible-core"), ("common", "host")),
     "tools": Recipe("bookworm", _TOOLS, ("common", "tools"), ("sipvicious==0.3.8",), '["sleep", "infinity"]'),
 }
 
 
-def _files(recipe: Recipe) -> dict[str, tuple[int, bytes]]:
+def tree_files(recipe: Recipe) -> dict[str, tuple[int, bytes]]:
     """Path in the image -> mode and content, later trees over earlier ones; their ``setup`` files side by side."""
     # so that the loop over the setup files always has one
     found: dict[str, tuple[int, bytes]] = {"tmp/lab-setup/0000": (0o644, b"true\n")}
     for tree in recipe.trees:
-        root = LAB / "images" / tree
+        root = _ELSEWHERE.get(tree, LAB / "images" / tree)
         for path in sorted(root.rglob("*")):
             if path.is_file():
                 name = str(path.relative_to(root))
@@ -96,7 +107,7 @@ def tag(name: str) -> str:
     """The image's full name: ``localhost/sipguard-lab/NAME:HASH``, HASH over the recipe and the content of its trees."""
     recipe = RECIPES[name]
     digest = hashlib.sha256(json.dumps([_build_script(), asdict(recipe)], sort_keys=True).encode())
-    for path, (mode, content) in sorted(_files(recipe).items()):
+    for path, (mode, content) in sorted(tree_files(recipe).items()):
         digest.update(f"{path}\0{mode}\0{len(content)}\0".encode() + content)
     return f"localhost/sipguard-lab/{name}:{digest.hexdigest()[:12]}"
 
@@ -118,7 +129,7 @@ def _build_script() -> list[str]:
 def _before_options(recipe: Recipe, work: Path) -> list[str]:
     """mmdebstrap's options that run the trees' ``before`` files, in order."""
     options = []
-    for path, (dummy, content) in sorted(_files(recipe).items()):
+    for path, (dummy, content) in sorted(tree_files(recipe).items()):
         if path.startswith(_BEFORE):
             script = work / path.replace("/", "-")
             script.write_bytes(content)
@@ -126,9 +137,9 @@ def _before_options(recipe: Recipe, work: Path) -> list[str]:
     return options
 
 
-def _overlay(recipe: Recipe, work: Path) -> None:
+def overlay(recipe: Recipe, work: Path) -> None:
     """Write work/overlay.tar: the trees, owned by root, and what pip brings."""
-    files = {path: entry for path, entry in _files(recipe).items() if not path.startswith(_BEFORE)}
+    files = {path: entry for path, entry in tree_files(recipe).items() if not path.startswith(_BEFORE)}
     if recipe.pip:
         target = work / "pip"
         done = subprocess.run(
@@ -171,7 +182,7 @@ def _build_one(engine: Engine, name: str) -> None:
         shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
         work.mkdir(parents=True)
         with progress(f"image {name} (Debian {recipe.suite})"):
-            _overlay(recipe, work)
+            overlay(recipe, work)
             argv = [
                 "mmdebstrap",
                 *(option.replace("{work}", str(work)) for option in _build_script()),
