@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 
-from . import demo, images, inventory, namespace
+from . import demo, fleet, images, inventory, namespace
 from .engine import detect
 from .hosts import HOSTS, Lab
 from .paths import LabError, say
@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         ("ssh-info", "print how to reach one host (JSON)"),
     ):
         add(name, text).add_argument("host")
+    fleet_up = add("fleet-up", "bring up many cheap hosts, and print the inventory's path")
+    fleet_up.add_argument("count", type=int, metavar="N", help=f"1 to {fleet.MOST}")
+    fleet_up.add_argument("--image", choices=list(images.RECIPES), default=fleet.IMAGE)
+    add("fleet-down", "remove them, and give the kernel its own limits back")
     add("engine", "call the container engine as the lab does").add_argument("argv", nargs="+", metavar="-- ARGS")
     return parser
 
@@ -101,7 +105,14 @@ def _run(args: argparse.Namespace) -> int:
             lab.restart(args.host)
     elif args.command == "host-down":
         with lab.lock():
-            lab.remove_host(args.host)
+            lab.remove_hosts([args.host])
+    elif args.command == "fleet-up":
+        with lab.lock():
+            fleet.up(lab, args.count, args.image)
+        print(inventory.write(lab))
+    elif args.command == "fleet-down":
+        with lab.lock():
+            fleet.down(lab)
     elif args.command == "ssh-info":
         print(json.dumps(lab.ssh_info(lab.host(args.host)), indent=2))
     return 0

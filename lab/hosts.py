@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import images
+from . import images, limits
 from .engine import Engine
 from .paths import CACHE, LAB, LabError, locked, progress
 
@@ -145,7 +145,8 @@ class Lab:
         self._make_key()
         self._create_network()
         have = self.containers()
-        with progress(f"starting {', '.join(host.name for host in hosts)}"):
+        names = [host.name for host in hosts]
+        with progress(f"starting {', '.join(names) if len(names) <= len(HOSTS) else f'{len(names)} hosts'}"):
             with ThreadPoolExecutor(max_workers=4) as pool:
                 list(pool.map(lambda host: self._start(host, tags[host.image], have.get(host.name)), hosts))
             self._write_known_hosts()
@@ -300,14 +301,15 @@ class Lab:
             self.engine.call("kill", "--signal", "KILL", *containers)  # no orderly shutdown: it is thrown away
             self.engine.run("rm", "-f", "-v", *containers)
 
-    def remove_host(self, name: str) -> None:
-        """Remove one host if it is there, and the lab itself with its last host."""
-        have = self.containers()
-        if set(have) <= {name}:
+    def remove_hosts(self, names: Iterable[str]) -> None:
+        """Remove those of the hosts that are there, and the lab itself with its last host."""
+        have, gone = self.containers(), set(names)
+        if set(have) <= gone:
             self.down()
-        elif name in have:
-            self._forget_connection(name)
-            self._remove([self.container(name)])
+        elif set(have) & gone:
+            for name in set(have) & gone:
+                self._forget_connection(name)
+            self._remove([self.container(name) for name in sorted(set(have) & gone)])
             self._write_known_hosts()
 
     def down(self) -> None:
@@ -320,6 +322,7 @@ class Lab:
             self.engine.run("network", "rm", network)
         shutil.rmtree(self.folder, ignore_errors=True)
         self._net = None
+        limits.release(self.project)
 
     # -- SSH
 

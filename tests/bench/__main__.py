@@ -20,18 +20,24 @@ from tests.integration.harness.netns import remove_stale
 
 sys.path.insert(0, str(collection_path()))
 
-from . import ami_clients, asterisk, ban, blocklist, filters, flood, harden, packets, runs, sipban
+from . import ami_clients, asterisk, ban, blocklist, filters, fleet, flood, harden, packets, runs, sipban
 
+ASKED = ("fleet", "settings")  # only when asked for: they take a quarter of an hour
 PARTS = ("packet", "run", "blocklist", "asterisk", "filters", "ban", "sipban", "ami", "harden", "flood")
 
 parser = argparse.ArgumentParser(
     prog="python -m tests.bench",
     description="What a packet and what a run costs, and what becomes of calls in a flood.",
 )
-parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all")
+parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all); {', '.join(ASKED)}")
 parser.add_argument("--quick", action="store_true", help="fewer rounds and repeats, for a first impression")
 parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
 parser.add_argument("--backend", choices=["nft", "legacy"], action="append", help="default: both")
+
+parser.add_argument("--hosts", default=",".join(map(str, fleet.COUNTS)), help="fleet: how many (default: %(default)s)")
+parser.add_argument("--image", default="debian12", help="fleet: what the hosts are made of (default: %(default)s)")
+
+parser.add_argument("--project", default=fleet.PROJECT, help="fleet: whose hosts in the lab (default: %(default)s)")
 
 
 def _packet(backend: str, rounds: int) -> Any:
@@ -111,13 +117,29 @@ def _flood(rounds: int) -> Any:
     return flood.as_json(found)
 
 
+def _fleet(counts: list[int], project: str, image: str, rounds: int) -> Any:
+    with fleet.Fleet(max(counts), project, image) as up:
+        found = fleet.measure(up, counts, rounds)
+    print(f"\nharden_pbx over a fleet, {fleet.Settings()}: medians of {rounds} rounds\n")
+    print(fleet.table(found), flush=True)
+    return [asdict(each) for each in found]
+
+
+def _settings(hosts: int, project: str, image: str, rounds: int) -> Any:
+    with fleet.Fleet(hosts, project, image) as up:
+        found = fleet.try_settings(up, hosts, rounds)
+    print(f"\nA repeated run over {hosts} hosts: medians of {rounds} rounds\n")
+    print(fleet.settings_table(found), flush=True)
+    return [{**asdict(settings), **asdict(run)} for settings, run in found]
+
+
 def main() -> None:
     """Measures and prints."""
     wanted = parser.parse_args()
     parts = wanted.parts or PARTS
-    unknown = [part for part in parts if part not in PARTS]
+    unknown = [part for part in parts if part not in (*PARTS, *ASKED)]
     if unknown:
-        parser.error(f"no part is called {unknown[0]!r}: {', '.join(PARTS)} expected")
+        parser.error(f"no part is called {unknown[0]!r}: {', '.join((*PARTS, *ASKED))} expected")
     if os.geteuid() != 0:
         parser.error("run this as root: it makes network namespaces")
     signal.signal(signal.SIGTERM, lambda *dummy: sys.exit(143))  # what is up is taken down first
@@ -145,6 +167,11 @@ def main() -> None:
         kept["harden"] = _harden(3)
     if "flood" in parts:
         kept["floods"] = _flood(turns)
+    counts = [int(count) for count in wanted.hosts.split(",")]
+    if "fleet" in parts:
+        kept["fleet"] = _fleet(counts, wanted.project, wanted.image, 1 if wanted.quick else 3)
+    if "settings" in parts:
+        kept["settings"] = _settings(counts[-1], wanted.project, wanted.image, 1 if wanted.quick else 3)
     if wanted.json:
         wanted.json.write_text(json.dumps(kept, indent=2) + "\n")
 

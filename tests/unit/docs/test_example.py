@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.sipguard.pbx.plugins.filter.run import variable_objections
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.addresses import parse_networks, parse_port
 from tests.unit.repository.checkout import TOP, load_yaml, roles, tool
 
@@ -68,13 +69,6 @@ def test_example_sets_only_variables_that_roles_have(variables: dict[str, dict[s
         assert used <= known
 
 
-def test_example_is_accepted_by_the_role(tmp_path: Path) -> None:
-    """Of the playbook only what is tagged always: the check of every host's variables against argument_specs.yml."""
-    shown = run(
-        tmp_path,
-        *("ansible-playbook", "--connection", "local", "--tags", "always", "--extra-vars", "ansible_become=false"),
-        str(TOP / "playbooks/harden-pbx.yml"),
-    )
-    assert [
-        line.split()[0] for line in shown.splitlines() if f" ok={len(roles())} " in line and " failed=0 " in line
-    ] == HOSTS
+def test_example_is_accepted_as_it_stands(variables: dict[str, dict[str, Any]]) -> None:
+    """By the check with which the main job begins."""
+    assert {name: variable_objections(host) for name, host in variables.items()} == {name: [] for name in HOSTS}
