@@ -16,7 +16,6 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._host.report import OBSERVING, PROTECTED, UNMANAGED
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import (
     BANNED,
     BLOCKED,
@@ -25,8 +24,11 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names impo
     CHAIN_UA,
     JAILS,
     KNOWN,
+    OBSERVING,
     OFFENDERS,
+    PROTECTED,
     TRUSTED,
+    UNMANAGED,
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip import probe
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.addresses import parse_port

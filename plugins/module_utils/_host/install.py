@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import pathlib
 import re
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from .._netfilter.engine import DEFAULT_LOCK_TIMEOUT
-from .._netfilter.lock import exclusive
+from .._netfilter.lock import DEFAULT_LOCK_TIMEOUT, exclusive
 from .._netfilter.persist import (
     BOOT_PLUGIN,
     BOOT_SETTINGS,
@@ -32,16 +30,16 @@ from .._netfilter.persist import (
 from .._netfilter.runner import CommandError, Completed, Runner
 from .._netfilter.switch_guard import STATE_DIRECTORY, read_pending
 from .._sip.errors import OptionError, SipguardError
-from . import cli as _command  # what the command imports is what gets installed
 from .emergency import Settings
-from .feeds import settings as _feeds
-from .feeds import units as _feed_units
 from .inspection import persistence_conflicts
-from .sipban import console as _console  # the daemon loads it when it is asked for
-from .sipban import crowdsec as _crowdsec
-from .sipban import daemon as _daemon  # another program of the same library
+from .places import COMMAND, FEEDS, FEEDS_SERVICE, FEEDS_TIMER, FEEDS_WANTED, KEYS
 from .sipban import units as _sipban_units
-from .switch import COMMAND
+
+if TYPE_CHECKING:  # Ansible's archive brings along whatever is imported anywhere. Nobody needs it loaded.
+    from . import cli
+    from .sipban import console, crowdsec, daemon
+
+    _ARCHIVED = (cli, console, crowdsec, daemon)
 
 __all__ = ["COMMAND", "LIBRARY", "PERSISTENCE", "REPAIR_UNIT", "UNIT", "Installation", "Report", "Setup"]
 
@@ -55,10 +53,12 @@ SETS_PLUGIN = f"{pathlib.PurePath(BOOT_PLUGIN).parent}/12-sipguard"
 DROP_IN = f"{_UNITS}/netfilter-persistent.service.d/sipguard.conf"
 _PACKAGED_UNIT = "/lib/systemd/system/netfilter-persistent.service"
 
-# The programs themselves must be loaded, and with them all they need.
-_LOADED = (_command.__name__, _daemon.__name__, _console.__name__, _crowdsec.__name__)
+# What gets installed: the programs, what they load when they are asked for it, and all that these import.
+_PROGRAMS = ("_host.cli", "_host.install", "_host.sipban.daemon", "_host.sipban.console", "_host.sipban.crowdsec")
+_IMPORT = re.compile(r"^[ \t]*from (\.+)([\w.]*) import (?:\(([^)]*)\)|(.*))$", re.MULTILINE)
+_NAME = re.compile(r"(\w+)(?: as \w+)?[ \t]*(?:#.*)?(?:,|$)", re.MULTILINE)
+_TOP = pathlib.PurePath(__file__).parent.parent
 _NOT_LOADED = 5  # systemctl's exit status for a unit that systemd does not know (LSB: program is not installed)
-_PACKAGES = ("_sip", "_netfilter", "_host")
 _COMMAND_TEXT = """\
 #!/usr/bin/python3 -I
 # Written by sipguard.pbx. Changes made here are overwritten.
@@ -220,11 +220,11 @@ _TIMER_RUNNING, _TIMER_STOPPED = "sipguard-feeds.timer (running)", "sipguard-fee
 _DATA = [
     f"{DIRECTORY}/{prefix}{name}{suffix}" for name in (*FILES, MANIFEST) for prefix, suffix in (("", ""), (".", ".new"))
 ]
-for _path in map(pathlib.PurePath, (_feeds.FEEDS, _feeds.KEYS)):
+for _path in map(pathlib.PurePath, (FEEDS, KEYS)):
     _DATA += [str(_path), str(_path.with_name(f".{_path.name}.new"))]
 _DATA.append(STATE_DIRECTORY)
 # Units of the feeds, in the order in which they are stopped: their text depends on the feeds there are.
-_FEED_UNITS = (_feed_units.TIMER, _feed_units.SERVICE)
+_FEED_UNITS = (FEEDS_TIMER, FEEDS_SERVICE)
 
 
 def _settings_line(text: str) -> str:
@@ -232,20 +232,39 @@ def _settings_line(text: str) -> str:
 
 
 def _sources() -> dict[str, str]:
-    """This package's own files, relative path -> text, wherever Python has loaded them from (a directory, or Ansible's archive)."""
-    root = __name__.rsplit(".", 2)[0]
+    """The programs' own files, relative path -> text, from wherever Python finds them (a directory, or Ansible's archive).
+
+    Imports are followed in the text: to load the programs would cost a module that changes nothing most of its time.
+    """
     files = {"__init__.py": ""}
-    for name in sorted(sys.modules):
-        if not any(name == f"{root}.{package}" or name.startswith(f"{root}.{package}.") for package in _PACKAGES):
-            continue
-        found = importlib.util.find_spec(name)
-        if found is None or found.loader is None:
+    for name in _PROGRAMS:
+        _gather(tuple(name.split(".")), files)
+        if f"{name.replace('.', '/')}.py" not in files:
             raise SipguardError(f"cannot find the source of {name}")
-        is_package = found.submodule_search_locations is not None
-        path = name[len(root) + 1 :].replace(".", "/")
-        text = found.loader.get_source(name)  # type: ignore[attr-defined]
-        files[f"{path}/__init__.py" if is_package else f"{path}.py"] = text or ""
     return files
+
+
+def _gather(parts: tuple[str, ...], files: dict[str, str]) -> None:
+    """Add the module or package of that name, if there is one, with the packages it is in and all that it imports."""
+    name = "/".join(parts)
+    for path, package in ((f"{name}.py", parts[:-1]), (f"{name}/__init__.py", parts)):
+        if path in files:
+            return
+        try:
+            # importlib's find_spec would compile every file that it finds in an archive.
+            files[path] = __spec__.loader.get_data(str(_TOP / path)).decode()  # type: ignore[union-attr]
+        except OSError:
+            continue
+        if parts[:-1]:
+            _gather(parts[:-1], files)
+        for dots, module, several, one in _IMPORT.findall(files[path]):
+            source = (*package[: len(package) + 1 - len(dots)], *filter(None, module.split(".")))
+            if source:
+                _gather(source, files)
+            if f"{'/'.join(source)}.py" not in files:  # of a package: what is imported may be a module
+                for imported in _NAME.findall(several or one):
+                    _gather((*source, imported), files)
+        return
 
 
 class Installation:
@@ -366,17 +385,17 @@ class Installation:
 
         Raises SipguardError.
         """
-        link, timer = self._at(_feed_units.WANTED), self._at(_feed_units.TIMER)
+        link, timer = self._at(FEEDS_WANTED), self._at(FEEDS_TIMER)
         before = []
         for path in _FEED_UNITS:
             file = self._at(path)
             if file.exists():
                 before.append(path if file.read_bytes() == wanted.get(path, "").encode() else f"{path} (outdated)")
         if link.is_symlink():
-            before.append(_feed_units.WANTED)
+            before.append(FEEDS_WANTED)
         if timer.exists() and self._is_booted():
-            before.append(_TIMER_RUNNING if self._is_running(_feed_units.TIMER) else _TIMER_STOPPED)
-        after = [*(path for path in _FEED_UNITS if path in wanted), *([_feed_units.WANTED] if wanted else [])]
+            before.append(_TIMER_RUNNING if self._is_running(FEEDS_TIMER) else _TIMER_STOPPED)
+        after = [*(path for path in _FEED_UNITS if path in wanted), *([FEEDS_WANTED] if wanted else [])]
         after += [_TIMER_RUNNING] if wanted and self._is_booted() else []
         if before != after and not check:
             if not wanted:
@@ -385,13 +404,13 @@ class Installation:
                 self._write({path: (text, 0o644) for path, text in wanted.items()})
                 if wanted and not link.is_symlink():
                     link.parent.mkdir(parents=True, exist_ok=True)
-                    self._link(link, _feed_units.TIMER)
-                self._unlink([] if wanted else [_feed_units.WANTED, *_FEED_UNITS])
+                    self._link(link, FEEDS_TIMER)
+                self._unlink([] if wanted else [FEEDS_WANTED, *_FEED_UNITS])
             except OSError as error:
                 raise SipguardError(f"cannot install the units of the feeds: {error}") from error
             self._systemctl("daemon-reload")
             if wanted:
-                self._systemctl("restart", pathlib.PurePath(_feed_units.TIMER).name)
+                self._systemctl("restart", pathlib.PurePath(FEEDS_TIMER).name)
             else:
                 self._forget_failures()
         return self._report(before, after)
@@ -399,7 +418,7 @@ class Installation:
     def _forget_failures(self) -> None:
         """A unit that is gone would stay among those that have failed."""
         if self._is_booted():
-            self._run("reset-failed", pathlib.PurePath(_feed_units.SERVICE).name)
+            self._run("reset-failed", pathlib.PurePath(FEEDS_SERVICE).name)
 
     def _install_code(self) -> None:
         if not self._library_is_right():
@@ -428,7 +447,7 @@ class Installation:
             raise SipguardError(
                 "sipband runs on this host with sipguard's library: take it away first (pbx_sipban_state: absent)"
             )
-        units = [path for path in (*_FEED_UNITS, _feed_units.WANTED) if os.path.lexists(self._at(path))]
+        units = [path for path in (*_FEED_UNITS, FEEDS_WANTED) if os.path.lexists(self._at(path))]
         before = self._listing() + units + [path for path in _DATA if self._at(path).exists()]
         if before and not check:
             # They stay "active" otherwise, as units without a file. Stopping them changes no rule.

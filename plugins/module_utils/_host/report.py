@@ -12,7 +12,17 @@ from typing import Any
 
 from .._netfilter import sets
 from .._netfilter.engine import Engine
-from .._netfilter.names import FAMILIES, JAILS, OBSERVED, Family, is_own_set
+from .._netfilter.names import (
+    FAMILIES,
+    JAILS,
+    OBSERVED,
+    OBSERVING,
+    PROTECTED,
+    UNMANAGED,
+    UNPROTECTED,
+    Family,
+    is_own_set,
+)
 from .._netfilter.persist import Store, boot_loader
 from .._netfilter.policy import Member
 from .._netfilter.rule import parse_rule
@@ -24,13 +34,11 @@ from .restore import damage, policy_of
 from .sipban.client import plain, tell
 from .sipban.units import SERVICE
 
-__all__ = ["status"]
+__all__ = ["LISTENS", "status"]
 
 _COUNTED = re.compile(r"\[(\d+):\d+\] (-A .*)")
 _TOP = 5
-_LISTENS = "listens to Asterisk"
-PROTECTED, OBSERVING, UNPROTECTED = "protected", "observing", "unprotected"
-UNMANAGED = "not managed"  # left out of "families", or nothing was ever set up
+LISTENS = "listens to Asterisk"
 
 
 def status(runner: Runner, store: Store) -> tuple[dict[str, Any], str, int]:
@@ -51,7 +59,7 @@ def status(runner: Runner, store: Store) -> tuple[dict[str, Any], str, int]:
         "sipband": _sipband(),
         "sets": {name: headers[name].entries for name in _shown(runner, headers)},
     }
-    well = (report["protected"] or report["observing"]) and report["sipband"] in ("", _LISTENS)
+    well = (report["protected"] or report["observing"]) and report["sipband"] in ("", LISTENS)
     return report, _status_text(report), 0 if well else 1
 
 
@@ -62,7 +70,7 @@ def _sipband() -> str:
     found = tell("status")
     if found is None:
         return "does not run, or does not answer (systemctl status sipband)"
-    return _LISTENS if found.get("ami_hears") is True else f"hears nothing: {plain(found.get('ami_said', ''))}"
+    return LISTENS if found.get("ami_hears") is True else f"hears nothing: {plain(found.get('ami_said', ''))}"
 
 
 def _shown(runner: Runner, headers: Mapping[str, sets.SetHeader]) -> list[str]:

@@ -220,7 +220,7 @@ def damage(family: Family, live: Ruleset, on_disk: Ruleset | None = None) -> lis
 
     They are whole when they are what this product would write for the policy they amount to, whatever the file says. Compared
     with it is only what a flush leaves no trace of: parts that are gone altogether, and chains that are empty. A hook that has lost
-    the first place to somebody is no damage.
+    the first place to somebody is no damage, one that stands twice is.
     """
     if live.hiding:
         return []  # somebody wrote to the table with nft; iptables cannot show it, and nothing can be said
@@ -233,6 +233,9 @@ def damage(family: Family, live: Ruleset, on_disk: Ruleset | None = None) -> lis
             found.append(f"chains of table {name}")
         elif name in wanted and not live.table(name).hooks:
             found.append(f"the hook in {HOOKS[name].builtin} of table {name}")
+        # FreePBX loads its file although the rules are there again, and limits count twice.
+        elif len(live.table(name).hooks) > 1:
+            found.append(f"one hook only in {HOOKS[name].builtin} of table {name}")
     if on_disk is None:
         return found
     meant = policy_of(family, on_disk)

@@ -27,6 +27,7 @@ from .._netfilter.state import Back, State, bring_back, capture, differences, pu
 from .._netfilter.switch_guard import STATE_DIRECTORY, Pending, boot_identity, now, read_pending
 from .._sip.errors import OptionError, SipguardError
 from .journal import Journal, Outcome, Record, Saved
+from .places import COMMAND
 from .restore import restore_outside
 from .ssh import ssh_connections
 
@@ -44,7 +45,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-COMMAND = "/usr/local/sbin/sipguard"
 MIN_SECONDS, MAX_SECONDS = 10, 3600
 # What the process that waits says on its standard output when nothing can keep it from going back any more.
 READY = "ready"

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 from .._sip.errors import OptionError, SipguardError
 
-__all__ = ["LOCK_FILE", "check_timeout", "exclusive"]
+__all__ = ["DEFAULT_LOCK_TIMEOUT", "LOCK_FILE", "check_timeout", "exclusive"]
 
+DEFAULT_LOCK_TIMEOUT = 30  # s
 LOCK_FILE = "/run/sipguard.lock"
 _POLL = 0.05  # s
 _MAX_TIMEOUT = 3600  # s

@@ -34,15 +34,23 @@ __all__ = [
     "MAX_TIMEOUT",
     "NAMED",
     "OBSERVED",
+    "OBSERVING",
     "OFFENDERS",
     "PRE_SLOTS",
+    "PROTECTED",
     "RATE_SLOTS",
     "TRUSTED",
+    "UNMANAGED",
+    "UNPROTECTED",
     "WATCHED",
     "Family",
     "is_own_chain",
     "is_own_set",
 ]
+
+# What is said of a family, here so that a filter on the controller can know the words without the whole engine.
+PROTECTED, OBSERVING, UNPROTECTED = "protected", "observing", "unprotected"
+UNMANAGED = "not managed"  # left out of "families", or nothing was ever set up
 
 
 @dataclass(frozen=True)

@@ -108,5 +108,5 @@ def require_armed(cookie: str) -> None:
     if pending is None or pending.cookie != cookie or pending.left() <= 0:
         raise SipguardError(
             f"the rollback timer of this run ({cookie}) has run out, or somebody has taken the run back, and the rules are what they "
-            "were before it; nothing was changed: run again"
+            "were before it; nothing was changed: run again, with more seconds where the host is slow (pbx_firewall_confirm_within)"
         )

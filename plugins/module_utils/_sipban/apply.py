@@ -23,8 +23,8 @@ from .._host import bans, protected, registrations
 from .._host.install import Installation
 from .._host.sipban import published, settings, units
 from .._host.sipban.client import plain, tell
-from .._host.sipban.guard import OURS
 from .._host.sipban.settings import Settings
+from .._host.sipban.values import OURS
 from .._netfilter import sets
 from .._netfilter.engine import Engine, Snapshot
 from .._netfilter.names import BANNED, FAMILIES, KNOWN, MAX_TIMEOUT, TRUSTED, Family, is_own_set
@@ -318,9 +318,7 @@ class _Job:
         """Raises SipguardError."""
         out = self._out
         if not user:
-            shell = "/usr/sbin/nologin"
-            argv = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
-            output(self._host, [*argv, "--shell", shell, "--comment", "sipband of sipguard.pbx", settings.USER])
+            output(self._host, [*settings.NEW_USER, "--user-group", "--comment", settings.COMMENT, settings.USER])
         Installation(self._host).install_command(check=False)
         changed = files.outdated()
         if changed:

@@ -11,7 +11,6 @@ from typing import Any
 
 from .._asterisk.companions import parse_manager
 from .._host import bans
-from .._host.sipban.crowdsec import CrowdSec
 from .._host.sipban.settings import DEFAULT_THRESHOLDS, KINDS, Settings, Threshold
 from .._netfilter.sets import member_text
 from .._sip.errors import OptionError
@@ -67,6 +66,8 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
 
 def _check_crowdsec(wanted: Settings) -> None:
     """Whether sipband could use it."""
+    from .._host.sipban.crowdsec import CrowdSec  # a large file, and few hosts want it
+
     try:
         CrowdSec(
             url=wanted.crowdsec_url,

@@ -20,6 +20,7 @@ from ..._netfilter.lists import DISTRIBUTED, Lists, NamedList
 from ..._netfilter.persist import DIRECTORY, replace_file
 from ..._netfilter.switch_guard import STATE_DIRECTORY
 from ..._sip.errors import OptionError, SipguardError
+from ..places import FEEDS, KEYS
 from . import feed as feed_file
 from .feed import APIBAN, DATASETS, KINDS, MODES, Feed, read_feed
 from .protocols import Memory
@@ -27,7 +28,6 @@ from .renew import blank, dressed
 
 __all__ = ["FEEDS", "FEED_ARGUMENTS", "KEYS", "STATES", "Change", "FeedStore", "State", "plan", "read_options"]
 
-FEEDS, KEYS = f"{DIRECTORY}/feeds.json", f"{DIRECTORY}/feed-keys.json"
 STATES = f"{STATE_DIRECTORY}/feeds.json"
 
 _TEXT, _NUMBER, _FLAG = {"type": "str"}, {"type": "int"}, {"type": "bool"}

@@ -10,17 +10,13 @@ import pathlib
 from collections.abc import Iterable
 
 from ..._netfilter.switch_guard import STATE_DIRECTORY
-from ..switch import COMMAND
+from ..places import COMMAND, FEEDS_SERVICE, FEEDS_TIMER, FEEDS_WANTED
 from .feed import Feed
 from .schedule import stretched
 
 __all__ = ["SERVICE", "TIMER", "WANTED", "installed", "interval", "texts"]
 
-_UNITS = "/etc/systemd/system"
-SERVICE = f"{_UNITS}/sipguard-feeds.service"
-TIMER = f"{_UNITS}/sipguard-feeds.timer"
-# The link that enables the timer.
-WANTED = f"{_UNITS}/timers.target.wants/{pathlib.PurePath(TIMER).name}"
+SERVICE, TIMER, WANTED = FEEDS_SERVICE, FEEDS_TIMER, FEEDS_WANTED
 
 # The timer asks what is due at least so often, s: else a feed of every four hours beside one of every six would wait for eight.
 _LONGEST, _SHORTEST = 900, 60

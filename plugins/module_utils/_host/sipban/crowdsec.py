@@ -793,14 +793,14 @@ class Fleet:
             data = response.read(_BODY + 1)
             if len(data) > _BODY:
                 raise _Trouble("strange", f"answers with more than {_BODY >> 20} MiB")
-            if late.is_set():
-                raise OSError(f"not in {_DEADLINE:.0f} seconds")
-            if response.length:
+            if late.is_set() or response.length:
                 raise OSError("cut off")
             self._set_clock(response.headers.get("Date", ""))
         except (OSError, http.client.HTTPException) as error:
             verify = getattr(error, "verify_message", "")
             reason = _printable(verify or getattr(error, "strerror", None) or str(error) or type(error).__name__)
+            if late.is_set():  # whatever hanging up looks like from here
+                reason = f"not in {_DEADLINE:.0f} seconds"
             raise _Trouble("away", f"does not answer ({reason}); bans stay on this PBX until it does") from None
         finally:
             if timer is not None:

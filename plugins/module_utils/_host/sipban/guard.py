@@ -29,13 +29,11 @@ from .judge import SUCCESS, History, Judge, Verdict, challenge_of, counted_kind
 from .kernel import SetFull, Sets
 from .ledger import Ledger, Line
 from .settings import Settings
-from .values import AMI, CHAN_SIP, Address, Entries, Entry, SecurityEvent
+from .values import AMI, CHAN_SIP, OURS, Address, Entries, Entry, SecurityEvent
 
 __all__ = ["ALERT", "INFO", "NOTICE", "OURS", "WARNING", "Blocked", "Guard", "Outside", "own_addresses"]
 
 ALERT, WARNING, NOTICE, INFO = 1, 4, 5, 6  # syslog(3)
-# How the reason of each of our bans begins, beside the address in the kernel.
-OURS = "sipban: "
 _BY_HAND = "blocked by hand"
 _FLEET = "crowdsec: "
 _OFTEN = 60.0  # s between two complaints about the same thing

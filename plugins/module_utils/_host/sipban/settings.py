@@ -43,6 +43,9 @@ __all__ = [
 ]
 
 USER = "sipban"
+# useradd(8), before the ids and the name.
+NEW_USER = ("useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin")
+COMMENT = "sipband of sipguard.pbx"
 # 0750, for root and sipband's group; /etc/sipguard is for root alone.
 DIRECTORY = "/etc/sipban"
 SETTINGS = f"{DIRECTORY}/settings.json"

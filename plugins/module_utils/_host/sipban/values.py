@@ -16,6 +16,7 @@ from ..._sip.addresses import Network
 __all__ = [
     "AMI",
     "CHAN_SIP",
+    "OURS",
     "STREAMS",
     "Address",
     "Entries",
@@ -25,6 +26,9 @@ __all__ = [
     "SecurityEvent",
     "parse_address",
 ]
+
+# How the reason of each of its bans begins, beside the address in the kernel.
+OURS = "sipban: "
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 

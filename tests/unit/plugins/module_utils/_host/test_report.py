@@ -143,7 +143,7 @@ DAMAGES = {
     ),
     "hook in two places": (
         "*filter\n-A INPUT -j SIPGUARD\nCOMMIT\n",
-        "not first in INPUT of table filter: -A INPUT -j SIPGUARD stands there; the next run puts it right",
+        "edited by somebody, or damaged: one hook only in INPUT of table filter",
     ),
     "chain emptied": (
         "*filter\n:SIPGUARD-JUDGE - [0:0]\nCOMMIT\n",

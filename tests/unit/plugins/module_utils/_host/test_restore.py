@@ -299,7 +299,7 @@ EDITS = {
     "nothing": ("", []),
     "hook": ("*filter\n-D INPUT -j SIPGUARD\nCOMMIT\n", ["the hook in INPUT of table filter"]),
     "place": ("*filter\n-I INPUT -j ACCEPT\nCOMMIT\n", []),
-    "twice": ("*filter\n-A INPUT -j SIPGUARD\nCOMMIT\n", []),
+    "twice": ("*filter\n-A INPUT -j SIPGUARD\nCOMMIT\n", ["one hook only in INPUT of table filter"]),
     "emptied": ("*filter\n:SIPGUARD-UA - [0:0]\nCOMMIT\n", ["the rules of SIPGUARD-UA"]),
     "main emptied": ("*filter\n:SIPGUARD - [0:0]\nCOMMIT\n", ["chains of table filter", "the rules of SIPGUARD"]),
     "added": ("*filter\n-I SIPGUARD -j RETURN\nCOMMIT\n", ["chains of table filter"]),
