@@ -414,7 +414,7 @@ def main() -> None:
 def _apply(module: AnsibleModule) -> tuple[dict[str, Any], list[str], str]:
     """The module's result, warnings, and the ids of findings for which it has to fail. Raises SipguardError."""
     # Not at the top: a host without Asterisk has no use for it, and compiling it takes a Raspberry Pi a second.
-    from ..module_utils._asterisk import hardening
+    from ..module_utils._asterisk import freepbx_firewall, hardening
 
     options = module.params
     check = module.check_mode or options["audit_only"]
@@ -464,6 +464,7 @@ def _apply(module: AnsibleModule) -> tuple[dict[str, Any], list[str], str]:
             drivers=asterisk.drivers if asterisk.running else (),
             freepbx=asterisk.host is not None,
             run_user=asterisk.user,
+            host=freepbx_firewall.look(asterisk.host, HostRunner()) if asterisk.host else freepbx_firewall.Host(),
         )
         failing = found.pop("failing")
         result.update(found)

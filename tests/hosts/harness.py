@@ -64,8 +64,9 @@ class LabHost:
         return "===\n".join(families)
 
     def state(self) -> tuple[str, str, str]:
-        """Rules, sets, and the files for the next boot."""
-        sets = re.sub(r" timeout \d+$| initval \w+", "", self.run("ipset", "save", "-sorted"), flags=re.MULTILINE)
+        """Rules, sets, and the files for the next boot; not which conversations have named a domain, for who asks is one of them."""
+        sets = self.run("ipset", "save", "-sorted")
+        sets = re.sub(r" timeout \d+$| initval \w+|^add sipguard-named.*\n", "", sets, flags=re.MULTILINE)
         return self.rules(), sets, self.run("sh", "-c", "cd /etc/sipguard && sha256sum *")
 
     def pending(self) -> bool:
@@ -91,22 +92,32 @@ class Controller:
     def __init__(self, directory: Path, fleet: Sequence[LabHost]) -> None:
         self.directory = directory
         self.fleet = fleet
-        hosts = {}
+        self.options: list[str] = []  # of ansible-playbook
+        self._hosts: dict[str, dict[str, Any]] = {}
         for host in fleet:
             reach = {key: value for key, value in host.info["ansible"].items() if key != "ansible_control_path"}
-            hosts[host.name] = reach
+            self._hosts[host.name] = reach
         info = fleet[0].info
-        every = {"pbx_admins": [info["controller"], info["controller6"]]}
+        self._every = {"pbx_admins": [info["controller"], info["controller6"]]}
         # The name of a socket has to be short (unix(7)).
         self._sockets = tempfile.TemporaryDirectory(prefix="sg")
         self.inventory = directory / "inventory.json"
-        self.inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": every}}), encoding="utf-8")
+        self._write()
+
+    def _write(self) -> None:
+        text = json.dumps({"all": {"hosts": self._hosts, "vars": self._every}})
+        self.inventory.write_text(text, encoding="utf-8")
+
+    def give(self, host: str, **variables: Any) -> None:
+        """Variables of a host of the inventory, beside those it has; one that is not in it yet is added, reached as the first one is."""
+        self._hosts.setdefault(host, dict(self._hosts[self.fleet[0].name])).update(variables)
+        self._write()
 
     def start(self, playbook: str, *hosts: LabHost, **variables: Any) -> subprocess.Popen[str]:
         """A playbook at work on some hosts (all by default); in a process group of its own."""
         argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.inventory)]
         argv += ["-l", ",".join(host.name for host in hosts)] if hosts else []
-        argv += ["-e", json.dumps(variables), str(CHECKOUT / "playbooks" / playbook)]
+        argv += [*self.options, "-e", json.dumps(variables), str(CHECKOUT / "playbooks" / playbook)]
         environment = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".cache"),
@@ -128,7 +139,7 @@ class Controller:
     def play(self, playbook: str, *hosts: LabHost, **variables: Any) -> subprocess.CompletedProcess[str]:
         """A playbook run to its end."""
         process = self.start(playbook, *hosts, **variables)
-        output = process.communicate(timeout=300)[0]
+        output = process.communicate(timeout=600)[0]
         return subprocess.CompletedProcess(process.args, process.returncode, output, "")
 
     def harden(self, *hosts: LabHost, **variables: Any) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,156 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbook harden_pbx: what is wrong with a host's variables, why a host failed, and what becomes of its batch.
+
+What goes in comes from other machines, and what comes out becomes a variable: nothing in it may look like a template, which
+older releases of Ansible would evaluate on the controller.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.sipguard.pbx.plugins.plugin_utils.vocabulary import misspelt, unfit
+
+_MOST = 600  # characters of a reason: the rest is in the task that failed
+_VERIFY_MODES = ("auto", "true", "false", "yes", "no", "on", "off", "1", "0")
+
+# What a failure's words tell, and what helps; the first that fits.
+_REMEDIES: Sequence[tuple[re.Pattern[str], str]] = tuple(
+    (re.compile(words, re.IGNORECASE), remedy)
+    for words, remedy in (
+        (r"is full: |No space left", "make room on the host, then run again for it"),
+        (r"from which this host is administered", "add the address from which Ansible comes to pbx_admins"),
+        (r"pbx_other_variables|cannot be used|would be right", "correct the variable in the inventory, then run again"),
+        (r"is undefined|undefined variable", "define the variable that is named, or correct its name, then run again"),
+        (
+            r"does not run|not running|does not answer on its control socket|journalctl -u asterisk",
+            "look at 'journalctl -u asterisk' on the host and start Asterisk; pbx_asterisk_mode: observe hardens the rest without it",
+        ),
+        (
+            r"no longer answers|should be answered|but nothing came back",
+            "ask again with the playbook verify; look at 'sipguard why' on the host",
+        ),
+        (
+            r"unreachable|timed out|Failed to connect|Permission denied|Connection refused",
+            "check the host's power, network and SSH key ('ansible HOST -m ping'), then run again for it",
+        ),
+        (r"Missing sudo password|Incorrect sudo|become", "let Ansible become root there ('--ask-become-pass')"),
+        (r"apt|dpkg|package", "put the host's package manager right ('apt-get update'), then run again for it"),
+    )
+)
+_OTHERWISE = "read the task that failed above, put it right, then run again for this host"
+
+
+def _plain(text: object, limit: int = _MOST) -> str:
+    """One line without control characters, or anything that could begin a template."""
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in str(text)).split())
+    line = line.replace("{", "(").replace("}", ")")
+    return line if len(line) <= limit else f"{line[:limit]} ..."
+
+
+def variable_objections(values: Mapping[str, Any], others: Sequence[str] = ()) -> list[str]:
+    """What is wrong with a host's variables, by name: misspelt ones, and values that cannot be used; a sentence each."""
+    found = [*misspelt(values, [others] if isinstance(others, str) else others), *unfit(values)]
+    verify = values.get("pbx_verify")
+    if verify is not None and str(verify).lower() not in _VERIFY_MODES:
+        found.append(f"pbx_verify: {verify!r} cannot be used; auto, true or false would be right")
+    percentage = values.get("pbx_max_fail_percentage")
+    if percentage is not None and not found and not 0 <= float(percentage) <= 100:
+        found.append(f"pbx_max_fail_percentage: {percentage!r} cannot be used; 0 to 100 would be right")
+    return [_plain(each) for each in found]
+
+
+def run_failure(result: Mapping[str, Any], task: str, before: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
+    """The ``reason`` and the ``remedy`` of a task's failed result. ``before`` are the answers of sip_probe before the run."""
+    results = result.get("results") or []
+    failed = [each for each in results if each.get("failed") or each.get("unreachable")] or [result]
+    said = [str(each.get("msg") or each.get("module_stderr") or "failed") for each in failed]
+    wrong = [str(each) for each in result.get("wrong") or _missed(result, before)]
+    reason = _plain("; ".join(wrong or dict.fromkeys(said)))
+    text = f"unreachable: {reason}" if result.get("unreachable") else reason
+    remedy = next((remedy for words, remedy in _REMEDIES if words.search(text)), _OTHERWISE)
+    return {"task": _plain(task), "reason": text, "remedy": remedy}
+
+
+def _missed(result: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> list[str]:
+    return silenced(before, result["answers"]) if "answers" in result else []
+
+
+def silenced(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which answers of sip_probe are missing afterwards, a sentence each."""
+    now = {_asked(each) for each in after if each.get("answered")}
+    lost = [each for each in before if each.get("answered") and _asked(each) not in now]
+    return [
+        f"a phone got an answer over {str(each['transport']).upper()} from {each['host']} port {each['port']} before the run, "
+        "and it no longer answers"
+        for each in lost
+    ]
+
+
+def _asked(answer: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(answer.get(name)) for name in ("host", "transport", "port"))
+
+
+def batch_outcome(
+    failures: Mapping[str, Mapping[str, Any]],
+    batch: Sequence[str],
+    present: Sequence[str],
+    limit: float = 10,
+    rolls_back: bool = True,
+) -> dict[str, Any]:
+    """What becomes of a batch. ``failures``: host -> what `run_failure` said, {} for none. ``present`` are hosts that still answer.
+
+    ``failed`` is true when more than ``limit`` percent of the hosts failed or were lost on the way: then none of it may stay.
+    """
+    lost = [host for host in batch if host not in present]
+    bad = [host for host in batch if host in lost or failures.get(host)]
+    failed = bool(bad) and 100 * len(bad) > float(limit) * len(batch)
+    lines = [f"{len(batch) - len(bad)} of {len(batch)} hosts are as they should be"]
+    for host in bad:
+        why = failures.get(host) or {
+            "reason": "lost on the way",
+            "remedy": "its firewall goes back by itself unless it was confirmed; see that it answers, then run again for it",
+        }
+        lines.append(_plain(f"{host}: {why['reason']}; what to do: {why['remedy']}"))
+    if failed:
+        back = "every host of it goes back to what it was, and " if rolls_back else ""
+        lines.append(f"more than {float(limit):g} % of the batch failed: {back}no other batch begins")
+    return {"failed": failed, "lost": lost, "bad": bad, "said": lines}
+
+
+def run_report(
+    failure: Mapping[str, str],
+    batch: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+    returns: Sequence[Mapping[str, Any]],
+) -> str:
+    """Why a host is not as it should be, what it is like now, and what to do: one sentence for the end of its run.
+
+    ``checkpoint`` and ``returns`` are results of sipguard_checkpoint, skipped ones included.
+    """
+    reason = failure.get("reason") or f"too many hosts of its batch failed ({', '.join(batch['bad'])})"
+    remedy = failure.get("remedy") or "put those hosts right, or raise pbx_max_fail_percentage, then run again"
+    stuck = next((each["msg"] for each in returns if each.get("msg") and not each.get("skipped")), "")
+    if stuck:
+        state = (
+            f"{stuck}; what it was like is in /var/backups/sipguard on the host (checkpoint {checkpoint.get('cookie')})"
+        )
+    elif any("done" in each for each in returns):
+        state = "it is what it was before this run"
+    elif checkpoint.get("cookie"):
+        state = "what had been done by then stays (pbx_rollback is false)"
+    else:
+        state = "nothing was changed on it"
+    return _plain(f"{reason}; {state}; what to do: {remedy}", 2 * _MOST)
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        functions = (variable_objections, run_failure, silenced, batch_outcome, run_report)
+        return {function.__name__: function for function in functions}

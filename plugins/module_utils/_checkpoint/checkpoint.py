@@ -1,0 +1,367 @@
+# Copyright (c) 2026 The sipguard.pbx contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host before a run, kept on the host itself: written down, compared with what became of it, brought back, dropped.
+
+It holds what the roles may change: rules and sets of ours, files of ours, Asterisk's configuration, settings of FreePBX that the
+inventory names, and which units ran. Packages that were installed stay. It is root's alone, because it holds secrets of Asterisk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .._asterisk import freepbx, freepbx_settings
+from .._asterisk import reload as reloading
+from .._asterisk.cli import Cli
+from .._asterisk.transaction import write_private
+from .._host.fail2ban import Fail2ban
+from .._host.restore import restore_outside
+from .._host.sipban import settings as _sipban
+from .._host.switch import Switch
+from .._netfilter.lock import exclusive
+from .._netfilter.runner import NEEDED, CommandError, Runner, output
+from .._netfilter.state import State, bring_back, capture, differences
+from .._sip.errors import OptionError, SipguardError
+from . import files
+from .files import Entry
+from .health import examine, short_of_space, worse
+from .places import OWN_FOLDERS, OWN_UNITS, PATTERNS, Unit, units
+
+__all__ = ["FOLDER", "Checkpoint", "Request"]
+
+FOLDER = "/var/backups/sipguard"
+_NAME = re.compile(r"checkpoint-[0-9a-f]{16}\.tar\.gz")
+_MOST = 5
+_COOKIE = re.compile(r"[0-9a-f]{16}\Z")
+_LOCK_TIMEOUT = 60  # s
+_ABOUT, _RULES = "about.json", "rules.json"
+_FAIL2BAN, _ASTERISK = "fail2ban.service", "asterisk.service"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of M(sipguard_checkpoint): where Asterisk's configuration is, the ports it should go on listening to, and the
+    settings of FreePBX that the run may change (section -> key -> value)."""
+
+    config_dir: str = "/etc/asterisk"
+    ports: tuple[int, ...] = ()
+    freepbx: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A checkpoint as it was read."""
+
+    entries: dict[str, Entry]
+    rules: State
+    health: dict[str, Any]
+    units: dict[str, Unit]
+    folders: dict[str, list[int]]  # mode, owner, group
+    user: list[int] | None  # its number and its group's
+    config_dir: str
+    freepbx: dict[str, Any]
+
+
+class Checkpoint:
+    """Those of one host. ``folder`` is where they are."""
+
+    def __init__(self, runner: Runner, request: Request, folder: str = FOLDER) -> None:
+        self._runner, self._request, self._folder = runner, request, folder
+
+    @staticmethod
+    def require_space() -> None:
+        """Raises SipguardError where a run would not find the room it needs."""
+        full = short_of_space()
+        if full:
+            raise SipguardError("; ".join(full))
+
+    # -- the four things a run asks for
+
+    def take(self) -> tuple[str, dict[str, Any]]:
+        """Write the host down; returns the cookie and `Health.text`. Raises SipguardError; then nothing was changed."""
+        self.require_space()
+        with exclusive(_LOCK_TIMEOUT):
+            health = examine(self._runner, self._request.config_dir, self._request.ports).text()
+            about = {
+                "health": health,
+                "units": {name: asdict(unit) for name, unit in units(self._runner).items()},
+                "folders": {path: _attributes(path) for path in OWN_FOLDERS if os.path.isdir(path)},
+                "user": _user(),
+                "config_dir": self._request.config_dir,
+                "freepbx": self._freepbx_settings(),
+            }
+            entries = {path: entry for path in self._paths(self._request.config_dir) if (entry := files.look(path))}
+            data = files.pack(entries, {_ABOUT: json.dumps(about), _RULES: self._rules().render()})
+            cookie = secrets.token_hex(8)
+            try:
+                write_private(self._path(cookie), data)
+            except OSError as error:
+                raise SipguardError(
+                    f"cannot write {self._path(cookie)}: {error.strerror}; nothing was changed"
+                ) from error
+            self._forget_older()
+        return cookie, health
+
+    def compare(self, cookie: str) -> tuple[list[str], dict[str, Any]]:
+        """What the host did when the checkpoint was taken and does no more; and `Health.text` of now. Raises SipguardError."""
+        kept = self._read(cookie)
+        now = examine(self._runner, kept.config_dir, self._request.ports)
+        return worse(kept.health, now), now.text()
+
+    def restore(self, cookie: str, check: bool = False) -> list[str]:
+        """Make the host what it was; returns what was done. Raises SipguardError, after everything that could be done has been."""
+        kept = self._read(cookie)
+        if check:
+            paths = files.differing(kept.entries, self._paths(kept.config_dir))
+            return [*differences(self._rules(), kept.rules), *(f"file {path}" for path in paths)]
+        return _Return(self._runner, kept, self._paths).carry_out()
+
+    def drop(self, cookie: str) -> bool:
+        """Forget a checkpoint; whether there was one. Raises SipguardError."""
+        path = self._path(cookie)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise SipguardError(f"cannot remove {path}: {error.strerror}") from error
+        return True
+
+    # -- how
+
+    def _path(self, cookie: str) -> str:
+        if not _COOKIE.match(cookie):
+            raise OptionError("cookie", cookie, "the cookie that state 'taken' returned would be right")
+        return os.path.join(self._folder, f"checkpoint-{cookie}.tar.gz")
+
+    def _forget_older(self) -> None:
+        """Remove those that runs which were killed have left, but none of a run that may be at work beside this one."""
+        paths = [os.path.join(self._folder, name) for name in os.listdir(self._folder) if _NAME.fullmatch(name)]
+        for path in sorted(paths, key=os.path.getmtime)[:-_MOST]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _rules(self) -> State:
+        if not all(self._runner.which(command) for command in NEEDED):
+            return State()
+        return capture(self._runner)
+
+    @staticmethod
+    def _paths(config_dir: str) -> list[str]:
+        return sorted({*files.find(PATTERNS), *files.tree(config_dir)})
+
+    def _freepbx_settings(self) -> dict[str, Any]:
+        found = freepbx.detect() if self._request.freepbx else None
+        if found is None:
+            return {}
+        return dict(freepbx_settings.apply(found, self._runner, self._request.freepbx, reload=False, check=True).before)
+
+    def _read(self, cookie: str) -> _Kept:
+        path = self._path(cookie)
+        try:
+            with open(path, "rb") as stream:
+                data = stream.read()
+        except FileNotFoundError:
+            raise SipguardError(
+                f"there is no checkpoint {cookie} on this host; it was dropped, or never taken"
+            ) from None
+        except OSError as error:
+            raise SipguardError(f"cannot read {path}: {error.strerror}") from error
+        entries, notes = files.unpack(data)
+        try:
+            about = json.loads(notes[_ABOUT])
+            return _Kept(
+                entries,
+                State.parse(notes[_RULES]),
+                about["health"],
+                {name: Unit(**unit) for name, unit in about["units"].items()},
+                about["folders"],
+                about["user"],
+                about["config_dir"],
+                about["freepbx"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise SipguardError(f"{path} is damaged: {type(error).__name__}") from error
+
+
+class _Return:
+    """One way back. What fails does not keep the rest from coming back."""
+
+    def __init__(self, runner: Runner, kept: _Kept, paths: Any) -> None:
+        self._runner, self._kept, self._paths = runner, kept, paths
+        self._done: list[str] = []
+        self._problems: list[str] = []
+
+    def carry_out(self) -> list[str]:
+        """Returns what was done. Raises SipguardError with what could not be."""
+        self._take_back_pending()
+        now = units(self._runner)
+        for name in OWN_UNITS[:-2]:  # the two that load rules at boot have nothing running
+            if name in now and now[name].active:
+                self._try("systemctl", "stop", name)
+        self._user()
+        with exclusive(_LOCK_TIMEOUT):
+            self._rules()
+            changed = self._files()
+        if any(path.startswith("/etc/systemd/") for path in changed) and now:
+            self._try("systemctl", "daemon-reload")
+        self._freepbx()
+        self._asterisk([path for path in changed if path.startswith(f"{self._kept.config_dir}/")])
+        self._fail2ban(any(path.startswith("/etc/fail2ban/") for path in changed), now)
+        self._own_units(now)
+        self._leftovers()
+        if self._problems:
+            raise SipguardError(f"not everything could be brought back: {'; '.join(self._problems)}")
+        return self._done
+
+    def _try(self, *argv: str) -> None:
+        try:
+            output(self._runner, list(argv))
+        except CommandError as error:
+            self._problems.append(f"{' '.join(argv)}: {error}")
+
+    def _take_back_pending(self) -> None:
+        """A change that waits to be confirmed would go back by itself later, over what is brought back here."""
+        switch = Switch(self._runner)
+        try:
+            if switch.journal.pending() is not None:
+                self._done.append(switch.rollback().said)
+        except SipguardError as error:
+            self._problems.append(str(error))
+
+    def _user(self) -> None:
+        """sipband's user, with the numbers that its files have."""
+        if self._kept.user is None or _user() is not None:
+            return
+        number, group = (str(each) for each in self._kept.user)
+        self._try("groupadd", "--system", "--force", "--gid", group, _sipban.USER)
+        self._try(*_sipban.NEW_USER, "--uid", number, "--gid", group, "--comment", _sipban.COMMENT, _sipban.USER)
+
+    def _rules(self) -> None:
+        if not all(self._runner.which(command) for command in NEEDED):
+            return
+        try:
+            back = bring_back(self._runner, self._kept.rules)
+            self._done += back.done
+            self._problems += back.problems
+        except SipguardError as error:
+            self._problems.append(str(error))
+
+    def _files(self) -> list[str]:
+        """Returns the paths that were put back."""
+        changed = []
+        try:
+            changed = files.differing(self._kept.entries, self._paths(self._kept.config_dir))
+        except SipguardError as error:
+            self._problems.append(str(error))
+        for path, (mode, owner, group) in self._kept.folders.items():
+            if not os.path.isdir(path):
+                os.makedirs(path, mode=0o700)
+                os.chown(path, owner, group)
+                os.chmod(path, mode)
+        # What is put back first is there when that which points to it comes.
+        for path in sorted(changed, key=lambda path: self._kept.entries.get(path) is None):
+            try:
+                files.put(path, self._kept.entries.get(path))
+                self._done.append(f"file {path}")
+            except SipguardError as error:
+                self._problems.append(str(error))
+        return changed
+
+    def _freepbx(self) -> None:
+        found = freepbx.detect() if self._kept.freepbx else None
+        if found is None:
+            return
+        try:
+            back = freepbx_settings.apply(found, self._runner, self._kept.freepbx, reload=True, check=False)
+            if back.changed:
+                self._done.append("FreePBX's settings")
+        except SipguardError as error:
+            self._problems.append(str(error))
+
+    def _asterisk(self, changed: list[str]) -> None:
+        """Let Asterisk read what it had before; one that ran and does not any more is started."""
+        if self._kept.health["asterisk"] != "runs":
+            return
+        cli = Cli(self._runner, self._kept.config_dir)
+        try:
+            if not cli.running():
+                if self._kept.units:
+                    self._try("systemctl", "restart", _ASTERISK)
+                    self._done.append("Asterisk was started")
+            elif changed:
+                names = [name for name in reloading.FILES if os.path.exists(f"{self._kept.config_dir}/{name}")]
+                reloading.reload(cli, names)
+                self._done.append("Asterisk was reloaded")
+                if {os.path.basename(path) for path in changed} & set(reloading.RESTART):
+                    self._done.append("Asterisk has to be restarted for asterisk.conf and modules.conf")
+        except SipguardError as error:
+            self._problems.append(str(error))
+
+    def _fail2ban(self, changed: bool, now: Mapping[str, Unit]) -> None:
+        before = self._kept.units.get(_FAIL2BAN)
+        there = now.get(_FAIL2BAN)
+        if before is None or there is None or not there.loaded:
+            return
+        if there.enabled and not before.enabled:
+            self._try("systemctl", "--quiet", "disable", _FAIL2BAN)
+        if there.active and not before.active:
+            self._try("systemctl", "stop", _FAIL2BAN)
+        elif before.active and not there.active:
+            self._try("systemctl", "restart", _FAIL2BAN)
+        elif there.active and changed:
+            try:
+                Fail2ban(self._runner).reload()
+                self._done.append("fail2ban was reloaded")
+            except SipguardError:
+                self._try("systemctl", "restart", _FAIL2BAN)
+
+    def _own_units(self, now: Mapping[str, Unit]) -> None:
+        for name in reversed(OWN_UNITS):
+            before = self._kept.units.get(name)
+            if before is not None and before.active:
+                self._try("systemctl", "start", name)
+            elif name in now and now[name].active:
+                # Its file is gone by now; systemd remembers a unit of "active (exited)".
+                self._runner.run(["systemctl", "stop", name])
+        if now:
+            self._runner.run(["systemctl", "reset-failed", *OWN_UNITS])
+        if any(self._kept.units.get(name, Unit(False, False, False)).loaded for name in OWN_UNITS):
+            dummy, errors = restore_outside(self._runner)
+            self._problems += errors
+
+    def _leftovers(self) -> None:
+        for path in OWN_FOLDERS:
+            if os.path.isdir(path) and path not in self._kept.folders:
+                shutil.rmtree(path, ignore_errors=True)
+                self._done.append(path)
+        for tree in files.find(["/usr/local/lib/sipguard-*"]):
+            if os.path.isdir(tree) and not any(path.startswith(f"{tree}/") for path in self._kept.entries):
+                shutil.rmtree(tree, ignore_errors=True)
+        if _user() is not None and self._kept.user is None:
+            self._try("userdel", _sipban.USER)
+
+
+def _user() -> list[int] | None:
+    """Number and group of sipband's user, None where there is none."""
+    try:
+        found = pwd.getpwnam(_sipban.USER)
+    except KeyError:
+        return None
+    return [found.pw_uid, found.pw_gid]
+
+
+def _attributes(path: str) -> list[int]:
+    about = os.stat(path)
+    return [stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid]
