@@ -27,7 +27,7 @@ def write_or_check(page: Path, text: Callable[[], str], source: str) -> int:
     ``text`` may import the collection by its full name, wherever the checkout lies.
     """
     script = f"docs/bin/{Path(sys.argv[0]).name}"
-    parser = argparse.ArgumentParser(description=f"Write docs/{page.name} from {source}.")
+    parser = argparse.ArgumentParser(description=f"Write {page.relative_to(ROOT)} from {source}.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when the page is out of date")
     check = parser.parse_args().check
     with tempfile.TemporaryDirectory() as tree:
@@ -42,5 +42,5 @@ def write_or_check(page: Path, text: Callable[[], str], source: str) -> int:
         return 0
     if page.is_file() and page.read_text(encoding="utf-8") == made:
         return 0
-    print(f"docs/{page.name} isn't what {source} says; run {script}", file=sys.stderr)
+    print(f"{page.relative_to(ROOT)} isn't what {source} says; run {script}", file=sys.stderr)
     return 1

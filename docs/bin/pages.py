@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pages of modules and roles, from what ansible-doc says of them: docs/modules/NAME.md and docs/roles/NAME.md.
+"""The pages of modules and roles, from what ansible-doc says of them: docs/modules/NAME.md, docs/roles/NAME.md, roles/NAME/README.md.
 
 Only what stands between the two marks is written; words before and after it are written by hand and stay.
 ``--check`` writes nothing, names the pages that are not current, and fails if there are any.
@@ -157,6 +157,41 @@ def role_page(name: str, about: dict[str, Any]) -> list[str]:
     ]
 
 
+def in_table(text: str) -> str:
+    """Text as a cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def role_readme(name: str, about: dict[str, Any]) -> list[str]:
+    """The short form of a role's page that travels with the role itself."""
+    main = about["entry_points"]["main"]
+    specs = yaml.safe_load((TOP / f"roles/{name}/meta/argument_specs.yml").read_text(encoding="utf-8"))
+    rows = ["| variable | type | default | |", "|---|---|---|---|"]
+    for variable in specs["argument_specs"]["main"]["options"]:
+        option = main["options"][variable]
+        default = option.get("default")
+        shown = default if isinstance(default, str) and default else json.dumps(default)
+        facts = (
+            f"`{variable}`",
+            kind_of(option),
+            f"`{in_table(shown)}`",
+            in_table(sentences(option["description"])[0]),
+        )
+        rows.append(f"| {' | '.join(facts)} |")
+    example = ["```yaml", "- hosts: pbx", "  become: true", "  gather_facts: false", "  roles:"]
+    example += [f"    - role: {COLLECTION}.{name}", "```"]
+    return [
+        *sentences(main["description"]),
+        *section(
+            "Example",
+            [*example, "", f"`{COLLECTION}.harden_pbx` runs it together with the others, in the right order."],
+        ),
+        *section(
+            "Variables", [*rows, "", f"Each of them in full: [docs/roles/{name}.md](../../docs/roles/{name}.md)."]
+        ),
+    ]
+
+
 def paragraphs(lines: list[str]) -> str:
     """The description's sentences become paragraphs; list items stay together."""
     text = "\n".join(lines) + "\n"
@@ -185,6 +220,7 @@ def pages() -> Iterable[tuple[Path, str, str]]:
         short = about["entry_points"]["main"]["short_description"]
         title = f"{name}: {short[0].lower()}{short[1:]}"
         yield TOP / f"docs/roles/{name}.md", title, paragraphs(role_page(name, about))
+        yield TOP / f"roles/{name}/README.md", title, paragraphs(role_readme(name, about))
 
 
 def main(arguments: list[str]) -> int:
