@@ -9,7 +9,11 @@ MAKEFLAGS += --no-print-directory
 
 TOP := $(CURDIR)
 CACHE := $(TOP)/.cache
-STAGES := lint sanity unit integration asterisk hosts molecule
+TARGETS := lint sanity unit integration asterisk hosts molecule
+# Those joined by + run side by side: what has one processor's worth of work each, and the images that later ones need.
+STAGES := lint sanity+unit+images integration asterisk hosts molecule
+# Tests at a time where most of the time is spent waiting: for a kernel's timers, an Asterisk, a host that boots.
+WORKERS := 3
 
 # The tools' own environment for every command of every target.
 export PATH := $(CACHE)/venv/bin:$(PATH)
@@ -19,10 +23,10 @@ export ANSIBLE_HOME := $(CACHE)/ansible
 export PYTHONDONTWRITEBYTECODE := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup test $(STAGES) demo bench images docs format clean
+.PHONY: help setup test $(TARGETS) test-pi demo bench images docs format clean
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## install what the targets need (each of them does it by itself)
 	@tests/bin/setup
@@ -40,18 +44,21 @@ unit: setup ## pytest tests/unit; TESTS=path and ARGS="-k name" for a part
 	@python -m pytest $(or $(TESTS),tests/unit) $(ARGS)
 
 integration: setup ## pytest tests/integration: real kernel, network namespaces; root
-	@python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/integration) $(ARGS)
+	@python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(or $(TESTS),tests/integration) $(ARGS)
 
 asterisk: setup ## pytest tests/asterisk, tests/fail2ban: real Asterisks 16 and 22, called, scanned and reloaded; root
 	@python -m lab images
-	@python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/asterisk tests/fail2ban) $(ARGS)
+	@python -m pytest -n $(WORKERS) --dist loadfile $(or $(TESTS),tests/asterisk tests/fail2ban) $(ARGS)
 
 hosts: setup ## pytest tests/hosts: whole hosts in containers, locked out, rebooted, flushed; root
 	@python -m lab images
-	@python -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/hosts) $(ARGS)
+	@python -m pytest -n $(WORKERS) --dist loadfile $(or $(TESTS),tests/hosts) $(ARGS)
 
 molecule: setup ## every scenario of molecule/; SCENARIOS="name ..." for some
 	@tests/bin/molecule $(SCENARIOS)
+
+test-pi: setup ## an emulated Raspberry Pi, hardened, attacked, rebooted, cleared: its own stage, not a part of test; root
+	@tests/bin/pi $(or $(TESTS),tests/pi) $(ARGS)
 
 demo: setup ## a real Asterisk, a real scanner, before and after
 	@python -m lab demo

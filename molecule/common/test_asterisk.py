@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.where("lab_asterisk_tests")
+
 PHONE = "Yealink SIP-T46U 108.86.0.90"
 
 
@@ -44,6 +46,8 @@ def test_phones_and_trunk_are_still_there(host: Any, chan_sip: bool) -> None:
 
 def test_every_line_of_ours_says_so(host: Any, chan_sip: bool) -> None:
     name = "/etc/asterisk/sip.conf" if chan_sip else "/etc/asterisk/pjsip.conf"
+    if host.file("/etc/freepbx.conf").exists:
+        name = "/etc/asterisk/pjsip_custom_post.conf"
     file = host.file(name)
     assert "; sipguard" in file.content_string
     assert (file.user, file.group, oct(file.mode)) == ("asterisk", "asterisk", "0o640")

@@ -9,19 +9,28 @@ from typing import Any
 
 import pytest
 
-JAILS = ("sipguard-asterisk", "sipguard-scan", "sipguard-security", "sipguard-security-udp", "sshd")
+pytestmark = pytest.mark.where("lab_jails")
+
 PHONE = "Yealink SIP-T46U 108.86.0.90"
 
 
-@pytest.mark.parametrize("jail", JAILS)
-def test_jail_bans_with_our_action(host: Any, eventually: Any, jail: str) -> None:
-    # at a boot it is among the last services to come up
-    assert eventually(lambda: host.run("fail2ban-client get %s actions", jail).stdout.endswith(":\nsipguard\n"))
+@pytest.fixture
+def jail(traits: dict[str, Any]) -> str:
+    """The jail that is tried."""
+    return str(traits["lab_jails"][0])
 
 
-def test_whom_a_jail_bans_is_not_heard(host: Any, neighbours: Any, way: Any, eventually: Any) -> None:
+def test_jails_ban_with_our_action(host: Any, traits: dict[str, Any], eventually: Any) -> None:
+    for jail in traits["lab_jails"]:
+        # at a boot it is among the last services to come up
+        assert eventually(
+            lambda jail=jail: host.run("fail2ban-client get %s actions", jail).stdout.endswith(":\nsipguard\n")
+        ), jail
+
+
+def test_whom_a_jail_bans_is_not_heard(host: Any, neighbours: Any, way: Any, eventually: Any, jail: str) -> None:
     banned, twin = neighbours.stranger(way.family), neighbours.stranger(way.family)
-    host.check_output("fail2ban-client set sipguard-scan banip %s", banned)
+    host.check_output("fail2ban-client set %s banip %s", jail, banned)
     assert eventually(lambda: f" {banned} timeout" in host.check_output("ipset save"))
     if way.transport == "udp":
         caller = neighbours.caller(way, banned)
@@ -37,7 +46,7 @@ def test_whom_a_jail_bans_is_not_heard(host: Any, neighbours: Any, way: Any, eve
         assert caller.answer() != ""
 
 
-def test_nobody_who_is_needed_can_be_banned(host: Any, neighbours: Any) -> None:
-    said = host.check_output("fail2ban-client get sipguard-asterisk ignoreip")
+def test_nobody_who_is_needed_can_be_banned(host: Any, neighbours: Any, jail: str) -> None:
+    said = host.check_output("fail2ban-client get %s ignoreip", jail)
     for family in (4, 6):
         assert neighbours.trusted(family) in said

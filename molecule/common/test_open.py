@@ -18,6 +18,7 @@ def test_anybody_is_answered(neighbours: Any, heard: Any, eventually: Any, way: 
     assert eventually(lambda: heard(caller))
 
 
+@pytest.mark.where("lab_asterisk_tests")
 def test_strangers_call_reaches_the_dialplan(neighbours: Any, way: Any) -> None:
     caller = neighbours.caller(way)
     caller.ask("Yealink SIP-T46U 108.86.0.90", "INVITE")

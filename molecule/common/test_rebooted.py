@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 
 def _when(host: Any, unit: str, what: str) -> int:
     """When something happened to the unit, in microseconds since the kernel started."""
@@ -19,6 +21,7 @@ def test_unit_has_loaded_everything(host: Any) -> None:
     assert unit.systemd_properties["Result"] == "success"
 
 
-def test_protection_comes_before_the_pbx(host: Any) -> None:
+@pytest.mark.where("lab_pbx_unit")
+def test_protection_comes_before_the_pbx(host: Any, traits: dict[str, Any]) -> None:
     done = _when(host, "sipguard-restore.service", "ActiveEnter")
-    assert 0 < done <= _when(host, "asterisk.service", "InactiveExit")
+    assert 0 < done <= _when(host, traits["lab_pbx_unit"], "InactiveExit")

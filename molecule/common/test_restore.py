@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 
-def test_restoring_by_hand_changes_nothing(host: Any, state: Any, read_state: Any) -> None:
+def test_restoring_by_hand_changes_nothing(host: Any, traits: dict[str, Any], state: Any, read_state: Any) -> None:
     done = host.check_output("sipguard restore")
     assert "loaded" not in done
-    listed = "pbx_blocklists_static" in host.ansible.get_variables()
+    listed = "pbx_blocklists_static" in traits
     assert done.count("unchanged") == 3 + listed  # the trusted, the rules of each family, and what is listed
     assert read_state() == state

@@ -100,7 +100,7 @@ class Machine:
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
         file = "/run/arguments.json"
         self.write(file, json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
-        argv = ["env", f"PYTHONPATH={_CODE}", "PYTHONDONTWRITEBYTECODE=1", "python3", "-m"]
+        argv = ["env", f"PYTHONPATH={_CODE}", "PYTHONPYCACHEPREFIX=/run/under-test", "python3", "-m"]
         done = self.call(*argv, f"{_OURS}.plugins.modules.{name}".replace("/", "."), file)
         assert done.stdout.startswith("\n{"), done.stdout + done.stderr
         result: dict[str, Any] = json.loads(done.stdout)

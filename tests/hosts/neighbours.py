@@ -11,19 +11,25 @@ import socket
 import subprocess
 import time
 import uuid
-
-from .machine import Machine
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 __all__ = ["Neighbours"]
 
 SCANNER, PHONE = "friendly-scanner", "Yealink SIP-T46U 108.86.0.90"
-SILENCE, PATIENCE = 1.0, 10.0  # s
+SILENCE, PATIENCE = 1.0, 60.0  # s
+
+
+class _Reachable(Protocol):
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Where it is: ``address`` and ``address6``."""
 
 
 class Neighbours:
     """Two addresses of this machine on the host's network: one that is trusted, one that is not."""
 
-    def __init__(self, host: Machine) -> None:
+    def __init__(self, host: _Reachable) -> None:
         self._targets = {4: str(host.info["address"]), 6: str(host.info["address6"])}
         self.trusted = {family: self._neighbour(family, 201) for family in (4, 6)}
         self.stranger = {family: self._neighbour(family, 202) for family in (4, 6)}

@@ -29,7 +29,7 @@ __all__ = ["DOMAIN", "PASSWORD", "Caller", "Site", "changed", "machines", "speak
 
 PASSWORD = "pT4v-Zq81-mWx6-Hn30"  # of the lab's telephone 1001
 DOMAIN = "sip.lab.example"
-_PATIENCE, _SILENCE = 10.0, 0.8  # s
+_PATIENCE, _SILENCE = 60.0, 0.8  # s
 
 
 class Caller:

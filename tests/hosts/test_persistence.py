@@ -24,7 +24,7 @@ from .machine import Machine
 from .neighbours import Neighbours
 
 FILES = "/etc/sipguard"
-PATIENCE = 10.0  # s
+PATIENCE = 60.0  # s
 # Rules and a set of somebody else, which fail2ban has made while the host was running.
 BAN = "-N f2b-sshd; iptables -A f2b-sshd -s 203.0.113.5 -j REJECT; iptables -I INPUT -p tcp --dport 22 -j f2b-sshd"
 

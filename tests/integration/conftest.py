@@ -13,6 +13,33 @@ import pytest
 from tests.integration.harness.lab import Lab
 from tests.integration.harness.netns import remove_stale
 
+# Where most of the time goes, the longest first: whoever begins with them is not left alone with one at the end.
+_LONG = (
+    "test_convergence.py",
+    "test_bans.py",
+    "test_blocklist_boot.py",
+    "test_coexistence.py",
+    "test_persistence.py",
+    "test_blocklist.py",
+    "test_switch_back.py",
+    "test_switch.py",
+    "test_known.py",
+    "test_switch_exact.py",
+    "test_blocklist_feed.py",
+    "test_probe.py",
+    "test_host_policy.py",
+    "test_options.py",
+    "test_repair.py",
+    "test_gate_tls.py",
+    "test_signatures.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first (``--no-loadscope-reorder`` keeps xdist from sorting them by their numbers of tests)."""
+    rank = {name: number for number, name in enumerate(_LONG)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def root() -> None:

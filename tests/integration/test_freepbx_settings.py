@@ -194,7 +194,7 @@ def test_a_text_of_lines_arrives_where_lines_are_meant(jail: Jail) -> None:
 
 
 BAD = [
-    ({"firewall": {}}, "sections are sipsettings, chan_sip, advanced"),
+    ({"kvstore": {}}, "sections are sipsettings, chan_sip, advanced, firewall"),
     ({"sipsettings": "allowguest"}, "names and their values"),
     ({"sipsettings": {"alowguest": "no"}}, "'alowguest' cannot be used"),
     ({"sipsettings": {"turnpassword": "x"}}, "'turnpassword' cannot be used"),
@@ -356,3 +356,41 @@ def test_no_value_is_an_argument_or_in_the_environment(jail: Jail) -> None:
     seen = jail.seen
     assert "getChanSipSettings" in seen, "the arguments were not recorded"
     assert [word for word in ("marked-value", "marked-agent", *PASSWORDS) if word in seen] == []
+
+
+# -- FreePBX's firewall
+
+
+def test_firewall_settings_need_no_apply_config(jail: Jail) -> None:
+    wanted = {"firewall": {"customrules": True, "safemode": "disabled", "import_hosts": "enabled"}}
+    before = jail.tables()
+    with jail.database() as connection:
+        connection.execute("UPDATE admin SET value = 'false' WHERE variable = 'need_reload'")
+    check = jail.module({"settings": wanted}, check=True)
+    assert check["changed"]
+    assert jail.firewall() is None
+    real = jail.module({"settings": wanted})
+    assert real["changed"]
+    assert real["before"] == {"firewall": {"customrules": None, "safemode": None, "import_hosts": None}}
+    # what is the default already is not written
+    assert real["after"]["firewall"] == {"customrules": "enabled", "safemode": "disabled", "import_hosts": None}
+    stored = jail.firewall()
+    assert (stored["customrules"], stored["safemode"], stored["import_hosts"]) == ("enabled", "disabled", "enabled")
+    assert not jail.need_reload()
+    assert not jail.module({"settings": wanted}, check=True)["changed"]
+    assert not jail.module({"settings": wanted})["changed"]
+    assert jail.module({"settings": real["before"]})["changed"]
+    assert set(jail.firewall()) == set(stored) - {"customrules", "safemode", "import_hosts"}
+    assert jail.tables()["sipsettings"] == before["sipsettings"]
+
+
+def test_firewall_settings_that_do_not_exist(jail: Jail) -> None:
+    assert "names are" in refused(jail, {"firewall": {"status": True}})
+    assert "one of enabled, disabled" in refused(jail, {"firewall": {"customrules": "on"}})
+    (jail.root / "var/www/html/admin/modules/firewall/Firewall.class.php").unlink()
+    assert "no firewall module" in refused(jail, {"firewall": {"customrules": "enabled"}})
+
+
+def test_looking_at_the_firewall_stores_nothing(jail: Jail) -> None:
+    assert not jail.module({"settings": {"firewall": {"customrules": "disabled"}}}, check=True)["changed"]
+    assert jail.firewall() is None

@@ -307,8 +307,11 @@ class Lab:
         return sum(int(count) for count in re.findall(rf"^\[(\d+):\d+\] -A {re.escape(chain)} ", saved, flags=re.M))
 
     def files(self) -> dict[str, str]:
-        """What lies in /etc/sipguard and /var/lib/sipguard, by path; states to go back to, and notes that only save work, aside."""
-        find = "find etc/sipguard var/lib/sipguard -type f"
+        """What lies in /etc/sipguard and /var/lib/sipguard, by path; states to go back to, and notes that only save work, aside.
+
+        FreePBX's files of custom rules count as well.
+        """
+        find = "find etc/sipguard var/lib/sipguard etc/firewall-4.rules etc/firewall-6.rules -type f"
         find += " ! -name .loaded ! -name .glance ! -name 'state-*' ! -name record.json ! -name pending.json"
         find += " -exec sha256sum {} + 2>/dev/null || :"
         listing = self.pbx.run("sh", "-c", f"cd /; {find}")

@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "_host": {"_sip", "_netfilter", "_asterisk"},
     "_fail2ban": {"_sip", "_netfilter", "_asterisk", "_host"},
     "_sipban": {"_sip", "_netfilter", "_asterisk", "_host"},
+    "_checkpoint": {"_sip", "_netfilter", "_asterisk", "_host"},
 }
 
 PLUGINS = sorted((TOP / "plugins").rglob("*.py"))
