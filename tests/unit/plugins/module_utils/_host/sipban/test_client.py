@@ -65,12 +65,13 @@ class Served:
         return client.main(["--socket", self.path, *words])
 
     def process(self, *words: str, **more: Any) -> subprocess.Popen[str]:
-        """The command itself."""
+        """The command itself, and Ctrl-C at work: what a script puts into the background has it ignored, and hands that on."""
         return subprocess.Popen(
             [sys.executable, "-m", MODULE, "--socket", self.path, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **more,
         )
 
