@@ -44,7 +44,7 @@ WORDS: Mapping[str, str] = {
     "pbx_audit_output": "raw",
     "pbx_audit_waive": "raw",
     **dict.fromkeys(("pbx_ban_addresses", "pbx_unban_addresses", "pbx_why_address"), "raw"),
-    **dict.fromkeys(("pbx_ban_reason", "pbx_ban_time"), "raw"),
+    **dict.fromkeys(("pbx_ban_reason", "pbx_ban_time", "pbx_unban_reason", "pbx_unban_time"), "raw"),
 }
 # What playbooks of ours register under names without underscores before them.
 _RESULTS = re.compile(r"pbx_(?:verify_result|audit|audit_(?:bad|severities|too_bad))\Z")

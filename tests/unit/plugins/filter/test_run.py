@@ -19,7 +19,7 @@ from ansible_collections.sipguard.pbx.plugins.filter.run import (
     silenced,
     variable_objections,
 )
-from ansible_collections.sipguard.pbx.plugins.plugin_utils.vocabulary import WORDS, roles
+from ansible_collections.sipguard.pbx.plugins.plugin_utils.vocabulary import WORDS, misspelt, roles
 from tests.unit.repository.checkout import TOP
 
 FAILURE = {"task": "Look", "reason": "the disk is full", "remedy": "make room"}
@@ -51,6 +51,13 @@ def test_names_of_somebody_else_are_left_alone() -> None:
     assert len(variable_objections(mine)) == 2
     assert variable_objections(mine, ["pbx_colour*", "pbx_site_?"]) == []
     assert len(variable_objections(mine, "pbx_site_1")) == 1
+
+
+def test_every_variable_that_a_page_of_a_playbook_lists_is_known() -> None:
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in sorted((TOP / "docs/playbooks").glob("*.md")))
+    listed = re.findall(r"^\| `(pbx_\w+)` \|", pages, re.MULTILINE)
+    assert {"pbx_serial", "pbx_unban_reason"} <= set(listed)
+    assert misspelt(listed) == []
 
 
 @pytest.mark.parametrize(
