@@ -42,7 +42,9 @@ options:
     default: ["5060:5061"]
   freepbx_settings:
     description:
-      - Settings of FreePBX that the run may change, as in M(sipguard.pbx.freepbx_setting). Their values are written down.
+      - >-
+        Settings of FreePBX that the run may change, as in M(sipguard.pbx.freepbx_setting). Their values are written down. Whether
+        FreePBX's firewall loads custom rules is so in any case.
       - Without FreePBX they mean nothing.
     type: dict
     default: {}
