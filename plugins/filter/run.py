@@ -22,6 +22,7 @@ _VERIFY_MODES = ("auto", "true", "false", "yes", "no", "on", "off", "1", "0")
 _REMEDIES: Sequence[tuple[re.Pattern[str], str]] = tuple(
     (re.compile(words, re.IGNORECASE), remedy)
     for words, remedy in (
+        (r"cannot ask from", "see that the machine that asks (pbx_verify_from) answers, then run again for this host"),
         (r"is full: |No space left", "make room on the host, then run again for it"),
         (r"from which this host is administered", "add the address from which Ansible comes to pbx_admins"),
         (r"pbx_other_variables|cannot be used|would be right", "correct the variable in the inventory, then run again"),
@@ -66,8 +67,8 @@ def variable_objections(values: Mapping[str, Any], others: Sequence[str] = ()) -
 
 def run_failure(result: Mapping[str, Any], task: str, before: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
     """The ``reason`` and the ``remedy`` of a task's failed result. ``before`` are the answers of sip_probe before the run."""
-    results = result.get("results") or []
-    failed = [each for each in results if each.get("failed") or each.get("unreachable")] or [result]
+    results = [each for each in _listed(result.get("results")) if each.get("failed") or each.get("unreachable")]
+    failed = results or [result]
     said = [str(each.get("msg") or each.get("module_stderr") or "failed") for each in failed]
     wrong = [str(each) for each in result.get("wrong") or _missed(result, before)]
     reason = _plain("; ".join(wrong or dict.fromkeys(said)))
@@ -76,8 +77,13 @@ def run_failure(result: Mapping[str, Any], task: str, before: Sequence[Mapping[s
     return {"task": _plain(task), "reason": text, "remedy": remedy}
 
 
-def _missed(result: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> list[str]:
-    return silenced(before, result["answers"]) if "answers" in result else []
+def _missed(result: Mapping[str, Any], before: object) -> list[str]:
+    return silenced(_listed(before), _listed(result["answers"])) if "answers" in result else []
+
+
+def _listed(value: object) -> list[Mapping[str, Any]]:
+    """The dictionaries of a list: any task may have failed, with any result."""
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, (list, tuple)) else []
 
 
 def silenced(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -136,16 +142,15 @@ def run_report(
     remedy = failure.get("remedy") or "put those hosts right, or raise pbx_max_fail_percentage, then run again"
     stuck = next((each["msg"] for each in returns if each.get("msg") and not each.get("skipped")), "")
     if stuck:
-        state = (
-            f"{stuck}; what it was like is in /var/backups/sipguard on the host (checkpoint {checkpoint.get('cookie')})"
-        )
+        kept = f"what it was like is in /var/backups/sipguard on the host (checkpoint {checkpoint.get('cookie')})"
+        state = f"{_plain(stuck)}; {kept}"
     elif any("done" in each for each in returns):
         state = "it is what it was before this run"
     elif checkpoint.get("cookie"):
         state = "what had been done by then stays (pbx_rollback is false)"
     else:
         state = "nothing was changed on it"
-    return _plain(f"{reason}; {state}; what to do: {remedy}", 2 * _MOST)
+    return _plain(f"{_plain(reason)}; {state}; what to do: {remedy}", 3 * _MOST)
 
 
 class FilterModule:

@@ -136,6 +136,63 @@ def test_a_host_whose_phones_get_no_answer_any_more_goes_back(office: Controller
     assert "SIPGUARD" in other.rules()
 
 
+def test_who_goes_back_from_taking_everything_away_has_its_bans_again(
+    office: Controller, mixed: dict[str, LabHost]
+) -> None:
+    """Bans, exceptions and what sipband remembers are cleared early, and the role after that fails."""
+    pbx = mixed["pbx"]
+    assert office.harden(pbx, **LENIENT).returncode == 0
+    pbx.run("sipguard", "ban", "203.0.113.9", "--reason", "by hand")
+    before = everything(pbx)
+    as_machine(pbx, "mount", "--bind", "/etc/asterisk", "/etc/asterisk")
+    as_machine(pbx, "mount", "-o", "remount,bind,ro", "/etc/asterisk")
+    try:
+        done = office.harden(pbx, **LENIENT, pbx_firewall_state="absent")
+        said = reports(done.stdout)
+        assert done.returncode == 2, done.stdout
+        assert "it is what it was before this run" in said["pbx"], done.stdout
+    finally:
+        # umount(8) looks into a /proc that knows nothing of this process
+        as_machine(pbx, "python3", "-c", "import ctypes; assert not ctypes.CDLL(None).umount2(b'/etc/asterisk', 0)")
+    assert everything(pbx) == before
+    assert "203.0.113.9" in pbx.run("sipguard", "bans")
+    assert pbx.run("systemctl", "is-active", "sipband").strip() == "active"
+
+
+def test_the_panic_command_leads_back_and_not_to_what_has_failed(office: Controller, mixed: dict[str, LabHost]) -> None:
+    """The run's rules were confirmed before its phones were found to get no answer."""
+    pbx = mixed["pbx"]
+    assert office.harden(pbx, **LENIENT, pbx_firewall_state="absent").returncode == 0
+    assert office.harden(pbx, **LENIENT).returncode == 0
+    good = pbx.rules()
+    office.give(
+        "pbx",
+        pbx_firewall_host_policy=[{"name": "sip", "from": ["lan"]}],
+        pbx_lan=["192.0.2.0/24"],
+        pbx_verify_from="good",
+        pbx_verify_timeout=1,
+        pbx_verify_patience=2,
+    )
+    done = office.harden(pbx, mixed["good"], **HERE, **LENIENT)
+    assert set(reports(done.stdout)) == {"pbx"}, done.stdout
+    assert pbx.rules() == good
+    pbx.run("sipguard", "rollback")
+    assert "SIPGUARD-HOST" not in pbx.rules()
+    assert "SIPGUARD" not in pbx.rules()  # before the first run there was nothing
+
+
+def test_a_machine_that_asks_and_is_lost_loses_nobody(office: Controller, mixed: dict[str, LabHost]) -> None:
+    """It is not the PBX that cannot be reached, and the report says so."""
+    pbx = mixed["pbx"]
+    office.give("pbx", pbx_verify=True, pbx_verify_from="nobody")
+    office.give("nobody", ansible_host=re.sub(r"\.\d+$", ".253", pbx.info["address"]))
+    done = office.harden(pbx, **LENIENT)
+    said = reports(done.stdout)
+    assert set(said) == {"pbx"}, done.stdout
+    assert re.search(r"cannot ask from nobody: .*it is what it was.*pbx_verify_from", said["pbx"])
+    assert recap(done.stdout, "pbx")["unreachable"] == 0
+
+
 def test_a_canary_that_fails_stops_the_fleet(office: Controller, mixed: dict[str, LabHost]) -> None:
     hosts = list(mixed.values())
     office.harden(*hosts, pbx_firewall_state="absent")

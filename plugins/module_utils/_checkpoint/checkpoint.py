@@ -16,10 +16,9 @@ import pwd
 import re
 import secrets
 import shutil
-import stat
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .._asterisk import freepbx, freepbx_custom_rules, freepbx_settings
@@ -27,6 +26,7 @@ from .._asterisk import reload as reloading
 from .._asterisk.cli import Cli
 from .._asterisk.transaction import write_private
 from .._host.fail2ban import Fail2ban
+from .._host.journal import Journal, Saved
 from .._host.restore import restore_outside
 from .._host.sipban import settings as _sipban
 from .._host.switch import Switch
@@ -37,13 +37,15 @@ from .._sip.errors import OptionError, SipguardError
 from . import files
 from .files import Entry
 from .health import examine, short_of_space, worse
-from .places import OWN_FOLDERS, OWN_UNITS, PATTERNS, Unit, units
+from .places import GROWING, OWN_FOLDERS, OWN_UNITS, PATTERNS, Unit, units
 
 __all__ = ["FOLDER", "Checkpoint", "Request"]
 
 FOLDER = "/var/backups/sipguard"
 _NAME = re.compile(r"checkpoint-[0-9a-f]{16}\.tar\.gz")
 _MOST = 5
+_LONGEST = 7 * 86400  # s that one of a run that never came to its end is kept
+_UNFINISHED = re.compile(r"\.sipguard-[0-9a-f]+\.tmp")
 _COOKIE = re.compile(r"[0-9a-f]{16}\Z")
 _LOCK_TIMEOUT = 60  # s
 _ABOUT, _RULES = "about.json", "rules.json"
@@ -71,7 +73,8 @@ class _Kept:
     rules: State
     health: dict[str, Any]
     units: dict[str, Unit]
-    folders: dict[str, list[int]]  # mode, owner, group
+    folders: dict[str, list[int]]  # of all files, and ours: mode, owner, group
+    journal: dict[str, Any] | None  # whether a state was confirmed, and the cookies of those before it; None: not known
     user: list[int] | None  # its number and its group's
     config_dir: str
     freepbx: dict[str, Any]
@@ -97,15 +100,18 @@ class Checkpoint:
         self.require_space()
         with exclusive(_LOCK_TIMEOUT):
             health = examine(self._runner, self._request.config_dir, self._request.ports).text()
+            entries = {path: entry for path in self._paths(self._request.config_dir) if (entry := files.look(path))}
+            entries.update({path: entry for path in files.find(GROWING) if (entry := files.look(path))})
+            folders = {path: files.look_at_folder(path) for path in {*OWN_FOLDERS, *files.folders(entries)}}
             about = {
                 "health": health,
                 "units": {name: asdict(unit) for name, unit in units(self._runner).items()},
-                "folders": {path: _attributes(path) for path in OWN_FOLDERS if os.path.isdir(path)},
+                "folders": {path: about for path, about in folders.items() if about},
+                "journal": _journal(),
                 "user": _user(),
                 "config_dir": self._request.config_dir,
                 "freepbx": self._freepbx_settings(),
             }
-            entries = {path: entry for path in self._paths(self._request.config_dir) if (entry := files.look(path))}
             data = files.pack(entries, {_ABOUT: json.dumps(about), _RULES: self._rules().render()})
             cookie = secrets.token_hex(8)
             try:
@@ -127,7 +133,7 @@ class Checkpoint:
         """Make the host what it was; returns what was done. Raises SipguardError, after everything that could be done has been."""
         kept = self._read(cookie)
         if check:
-            paths = files.differing(kept.entries, self._paths(kept.config_dir))
+            paths = _changed(kept, self._paths(kept.config_dir))[0]
             return [*differences(self._rules(), kept.rules), *(f"file {path}" for path in paths)]
         return _Return(self._runner, kept, self._paths).carry_out()
 
@@ -151,10 +157,22 @@ class Checkpoint:
 
     def _forget_older(self) -> None:
         """Remove those that runs which were killed have left, but none of a run that may be at work beside this one."""
-        paths = [os.path.join(self._folder, name) for name in os.listdir(self._folder) if _NAME.fullmatch(name)]
-        for path in sorted(paths, key=os.path.getmtime)[:-_MOST]:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.chmod(self._folder, 0o700)
+        kept = {}
+        for name in os.listdir(self._folder):
+            path = os.path.join(self._folder, name)
+            with contextlib.suppress(OSError):  # another run may drop its own
+                age = time.time() - os.lstat(path).st_mtime
+                if _UNFINISHED.fullmatch(name) and age > 3600:
+                    os.unlink(path)
+                elif _NAME.fullmatch(name):
+                    kept[path] = age
+        newest = sorted(kept, key=kept.__getitem__)[:_MOST]
+        for path, age in kept.items():
+            if path not in newest or age > _LONGEST:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
 
     def _rules(self) -> State:
         if not all(self._runner.which(command) for command in NEEDED):
@@ -200,6 +218,7 @@ class Checkpoint:
                 about["health"],
                 {name: Unit(**unit) for name, unit in about["units"].items()},
                 about["folders"],
+                about.get("journal"),
                 about["user"],
                 about["config_dir"],
                 about["freepbx"],
@@ -219,15 +238,21 @@ class _Return:
     def carry_out(self) -> list[str]:
         """Returns what was done. Raises SipguardError with what could not be."""
         self._take_back_pending()
-        now = units(self._runner)
-        for name in OWN_UNITS[:-2]:  # the two that load rules at boot have nothing running
-            if name in now and now[name].active:
-                self._try("systemctl", "stop", name)
-        self._user()
-        self._custom_rules(on=True)
-        with exclusive(_LOCK_TIMEOUT):
+        now = self._units()
+        changed: list[str] = []
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(_LOCK_TIMEOUT))
+            except SipguardError as error:  # a host that is worse is worse than two at work
+                self._problems.append(f"going back without the lock: {error}")
+            for name in OWN_UNITS[:-2]:  # the two that load rules at boot have nothing running
+                if name in now and now[name].active:
+                    self._try("systemctl", "stop", name)
+            self._user()
+            self._custom_rules(on=True)
             self._rules()
             changed = self._files()
+            self._journal()
         if any(path.startswith("/etc/systemd/") for path in changed) and now:
             self._try("systemctl", "daemon-reload")
         self._freepbx()
@@ -238,6 +263,13 @@ class _Return:
         if self._problems:
             raise SipguardError(f"not everything could be brought back: {'; '.join(self._problems)}")
         return self._done
+
+    def _units(self) -> Mapping[str, Unit]:
+        try:
+            return units(self._runner)
+        except SipguardError as error:
+            self._problems.append(str(error))
+            return {}
 
     def _try(self, *argv: str) -> None:
         try:
@@ -274,24 +306,53 @@ class _Return:
 
     def _files(self) -> list[str]:
         """Returns the paths that were put back."""
-        changed = []
-        try:
-            changed = files.differing(self._kept.entries, self._paths(self._kept.config_dir))
-        except SipguardError as error:
-            self._problems.append(str(error))
-        for path, (mode, owner, group) in self._kept.folders.items():
-            if not os.path.isdir(path):
-                os.makedirs(path, mode=0o700)
-                os.chown(path, owner, group)
-                os.chmod(path, mode)
-        # What is put back first is there when that which points to it comes.
-        for path in sorted(changed, key=lambda path: self._kept.entries.get(path) is None):
+        changed, problems = _changed(self._kept, self._paths(self._kept.config_dir))
+        self._problems += problems
+        needed = {*files.folders(path for path in changed if path in self._kept.entries), *OWN_FOLDERS}
+        for folder in sorted(needed & self._kept.folders.keys()):
             try:
-                files.put(path, self._kept.entries.get(path))
-                self._done.append(f"file {path}")
+                if files.put_folder(folder, *self._kept.folders[folder]):
+                    self._done.append(f"folder {folder}")
             except SipguardError as error:
                 self._problems.append(str(error))
+        # What is put back first is there when that which points to it comes; but a disk that is full has room only afterwards.
+        new = [path for path in changed if path in self._kept.entries]
+        old = [path for path in changed if path not in self._kept.entries]
+        for path in [path for path in new if not self._put(path, last=False)]:
+            old.append(path)
+        for path in old:
+            self._put(path)
         return changed
+
+    def _put(self, path: str, last: bool = True) -> bool:
+        """Whether a file is as it was; what is wrong with it is written down where this is the ``last`` attempt."""
+        try:
+            files.put(path, self._kept.entries.get(path))
+            self._done.append(f"file {path}")
+        except SipguardError as error:
+            if last:
+                self._problems.append(str(error))
+            return False
+        return True
+
+    def _journal(self) -> None:
+        """What the run has confirmed is no state to go back to: the panic command would bring it on again."""
+        before = self._kept.journal
+        if before is None or _journal() in (before, None):
+            return
+        try:
+            journal = Journal()
+            record = journal.record()
+            record.history = [saved for saved in record.history if saved.cookie in before["history"]]
+            record.confirmed = None
+            if before["confirmed"]:
+                setting = self._kept.freepbx.get("firewall", {})
+                custom_rules = setting["customrules"] or "" if "customrules" in setting else None
+                state = replace(capture(self._runner), custom_rules=custom_rules).lasting()
+                record.confirmed = Saved(journal.keep(state), time.time(), "")
+            journal.close(record)
+        except SipguardError as error:
+            self._problems.append(str(error))
 
     def _custom_rules(self, on: bool) -> None:
         """FreePBX's setting customrules, if it was what ``on`` says: it is on for as long as rules of ours may be in table filter."""
@@ -415,6 +476,18 @@ def _user() -> list[int] | None:
     return [found.pw_uid, found.pw_gid]
 
 
-def _attributes(path: str) -> list[int]:
-    about = os.stat(path)
-    return [stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid]
+def _journal() -> dict[str, Any] | None:
+    """What of the switch's journal tells one record from another; None where it cannot be read."""
+    try:
+        record = Journal().record()
+    except SipguardError:
+        return None
+    confirmed = asdict(record.confirmed) if record.confirmed else None
+    return {"confirmed": confirmed, "history": [saved.cookie for saved in record.history]}
+
+
+def _changed(kept: _Kept, paths: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Paths that are not as they were, and what is wrong with those that cannot be looked at."""
+    changed, problems = files.differing(kept.entries, paths)
+    alive = set(files.find(GROWING))
+    return [path for path in changed if path not in alive], problems

@@ -22,7 +22,19 @@ from dataclasses import dataclass
 from .._asterisk.transaction import open_folder
 from .._sip.errors import SipguardError
 
-__all__ = ["Entry", "differing", "find", "look", "pack", "put", "tree", "unpack"]
+__all__ = [
+    "Entry",
+    "differing",
+    "find",
+    "folders",
+    "look",
+    "look_at_folder",
+    "pack",
+    "put",
+    "put_folder",
+    "tree",
+    "unpack",
+]
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -81,19 +93,70 @@ def _look(folder: int, name: str) -> Entry | None:
         return Entry(stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid, data=stream.read(_LARGEST))
 
 
-def differing(wanted: Mapping[str, Entry], now: Iterable[str]) -> list[str]:
-    """Those of the paths, wanted or there ``now``, that are not as wanted. Raises SipguardError."""
-    return [path for path in sorted({*wanted, *now}) if look(path) != wanted.get(path)]
+def differing(wanted: Mapping[str, Entry], now: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Those of the paths, wanted or there ``now``, that are not as wanted; and what is wrong with those that cannot be looked at."""
+    found, problems = [], []
+    for path in sorted({*wanted, *now}):
+        try:
+            if look(path) != wanted.get(path):
+                found.append(path)
+        except SipguardError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def folders(paths: Iterable[str]) -> list[str]:
+    """Those in which the paths are, and all above them."""
+    found: set[str] = set()
+    for path in paths:
+        while (path := os.path.dirname(path)) not in found and path != "/":
+            found.add(path)
+    return sorted(found)
+
+
+def look_at_folder(path: str) -> list[int] | None:
+    """Mode, owner and group of a folder; None where there is none."""
+    try:
+        folder = open_folder(path)
+    except OSError:
+        return None
+    try:
+        about = os.fstat(folder)
+        return [stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid]
+    finally:
+        os.close(folder)
+
+
+def put_folder(path: str, mode: int, owner: int, group: int) -> bool:
+    """Make a folder where there is none; whether there was none. The one above it has to be there. Raises SipguardError."""
+    above, name = os.path.split(path)
+    try:
+        folder = open_folder(above)
+        try:
+            os.mkdir(name, 0o700, dir_fd=folder)
+            made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                os.fchown(made, owner, group)
+                os.fchmod(made, mode)
+            finally:
+                os.close(made)
+        except FileExistsError:
+            return False
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _trouble("put back", path, error) from error
+    return True
 
 
 def put(path: str, entry: Entry | None) -> None:
-    """Make a path what it was, in one moment; None removes it. Raises SipguardError."""
+    """Make a path what it was, in one moment; None removes it. The folder has to be there. Raises SipguardError."""
     try:
-        if entry is not None:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
         folder = open_folder(os.path.dirname(path))
-    except FileNotFoundError:
-        return
+    except FileNotFoundError as error:
+        if entry is None:
+            return
+        raise _trouble("put back", path, error) from error
     except OSError as error:
         raise _trouble("put back", path, error) from error
     name = os.path.basename(path)

@@ -17,11 +17,10 @@ from .._netfilter.persist import BOOT_PLUGIN, DIRECTORY
 from .._netfilter.runner import Runner, output
 from .._netfilter.switch_guard import STATE_DIRECTORY
 
-__all__ = ["OWN_FOLDERS", "OWN_UNITS", "PATTERNS", "WATCHED_UNITS", "Unit", "units"]
+__all__ = ["GROWING", "OWN_FOLDERS", "OWN_UNITS", "PATTERNS", "WATCHED_UNITS", "Unit", "units"]
 
 _UNITS = "/etc/systemd/system"
-# What is ours wherever it is, by the names we give. State that grows while a host runs (bans, exceptions, the journal of confirmed
-# changes) is left out: going back must not forget whom a host has banned meanwhile.
+# What is ours wherever it is, by the names we give.
 PATTERNS = (
     "/usr/local/sbin/sipguard",
     _sipban_units.PROGRAM,
@@ -44,6 +43,13 @@ PATTERNS = (
     "/etc/logrotate.d/sipguard-asterisk",
     "/etc/firewall-4.rules",
     "/etc/firewall-6.rules",
+)
+# What grows while a host runs comes back only where it is gone: going back must not forget whom a host has banned meanwhile, nor
+# whom it had banned before somebody had everything taken away. (The journal of confirmed changes has a way back of its own.)
+GROWING = (
+    f"{STATE_DIRECTORY}/bans",
+    f"{STATE_DIRECTORY}/exceptions",
+    f"{_sipban.STATE}/**",
 )
 # Folders that go when they were not there before.
 OWN_FOLDERS = (_sipban.DIRECTORY, _sipban.STATE, DIRECTORY, STATE_DIRECTORY)

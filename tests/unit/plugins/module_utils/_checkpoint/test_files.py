@@ -27,7 +27,10 @@ def snapshot(folder: Path) -> dict[str, Entry]:
 
 
 def go_back(folder: Path, wanted: dict[str, Entry]) -> list[str]:
-    changed = files.differing(wanted, files.tree(str(folder)))
+    changed, problems = files.differing(wanted, files.tree(str(folder)))
+    assert problems == []
+    for path in files.folders(wanted):
+        files.put_folder(path, 0o750, os.getuid(), os.getgid())
     for path in changed:
         files.put(path, wanted.get(path))
     return changed
@@ -75,6 +78,26 @@ def test_a_folder_that_went_comes_back_with_its_files(tmp_path: Path) -> None:
     (tmp_path / "lib").rmdir()
     assert go_back(tmp_path, before) == [str(tmp_path / "lib/file")]
     assert snapshot(tmp_path) == before
+    assert files.look_at_folder(str(tmp_path / "lib")) == [0o750, os.getuid(), os.getgid()]
+    assert files.look_at_folder(str(tmp_path / "lib/file")) is None
+
+
+def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir(0o711)
+    assert not files.put_folder(str(tmp_path / "lib"), 0o700, 12345, 12345)
+    assert files.look_at_folder(str(tmp_path / "lib")) == [0o711, os.getuid(), os.getgid()]
+
+
+def test_what_cannot_be_looked_at_keeps_nothing_else_from_coming_back(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("before")
+    (tmp_path / "real").mkdir()
+    before = {**snapshot(tmp_path), str(tmp_path / "conf/x"): Entry(0o600, 0, 0, b"x")}
+    (tmp_path / "kept").write_text("after")
+    tmp_path.chmod(0o777)
+    (tmp_path / "conf").symlink_to("conf")
+    changed, problems = files.differing(before, [])
+    assert str(tmp_path / "kept") in changed
+    assert len(problems) + len(changed) == 2
 
 
 def test_the_link_of_another_user_is_not_followed(tmp_path: Path) -> None:
@@ -85,6 +108,9 @@ def test_the_link_of_another_user_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "conf").symlink_to("real")
     with pytest.raises(SipguardError, match="cannot put back"):
         files.put(str(tmp_path / "conf/shadow"), Entry(0o644, 0, 0, b"evil"))
+    with pytest.raises(SipguardError, match="cannot put back"):
+        files.put_folder(str(tmp_path / "conf/deeper"), 0o755, 0, 0)
+    assert os.listdir(tmp_path / "real") == ["shadow"]
     assert (tmp_path / "real/shadow").read_text() == "root's"
     (tmp_path / "sip.conf").symlink_to("real/shadow")
     files.put(str(tmp_path / "sip.conf"), Entry(0o600, os.getuid(), os.getgid(), b"ours"))

@@ -72,6 +72,7 @@ def going_back(host: FakePhp, before: dict[str, Any] | None = None, asterisk: st
         health=Health(asterisk).text(),
         units={},
         folders={},
+        journal=None,
         user=None,
         config_dir="/etc/asterisk",
         freepbx=before or {},
