@@ -177,7 +177,7 @@ class _Work:
         if self._present and self._freepbx is None:
             raise SipguardError("FreePBX was not found on this host: there is no /etc/freepbx.conf, or no fwconsole")
         # Whoever has never switched anything on need not ask FreePBX, which takes a moment.
-        asking = options["enable"] and (self._present or self._switched_on())
+        asking = options["enable"] and (self._present or freepbx_rules.switched_on(FAMILIES))
         firewall = self._firewall() if asking else None
         self._before = self._after = firewall.settings["customrules"] if firewall else ""
         switching = self._present and firewall is not None and not firewall.on("customrules")
@@ -189,11 +189,6 @@ class _Work:
             self._after = "enabled"
         elif not self._present and firewall is not None and not self._left():
             self._after = "disabled"
-
-    @staticmethod
-    def _switched_on() -> bool:
-        documents = [freepbx_rules.plan(family, None)[1] for family in FAMILIES]
-        return any(freepbx_rules.ENABLED in (document.flags or ()) for document in documents)
 
     def _firewall(self) -> freepbx_firewall.Firewall | None:
         if self._freepbx is None:
@@ -237,8 +232,7 @@ class _Work:
 
     def _left(self) -> bool:
         """Whether lines of others for iptables are left in the files."""
-        texts = [change.after or b"" for change in self._changes.values()]
-        return any(line and not line.startswith((b"#", b";")) for text in texts for line in text.split(b"\n"))
+        return any(freepbx_rules.has_lines(change.after or b"") for change in self._changes.values())
 
     def carry_out(self) -> None:
         done: list[freepbx_rules.Change] = []

@@ -16,12 +16,14 @@ description:
     rules, sets and files, Asterisk's configuration, settings of FreePBX, and which units run.
   - Compares what the host does now with what it did then. Only what is worse counts, so a host on which Asterisk did not run before
     is none the worse.
-  - Brings all of it back. What was banned meanwhile stays banned, and packages that were installed stay installed.
+  - Brings all of it back. What was banned meanwhile stays banned, bans and exceptions that were cleared come back, and packages
+    that were installed stay installed. C(sipguard rollback) then leads to what was there before the run.
   - Asterisk's configuration comes back as a whole, so whatever somebody else has changed in it meanwhile goes.
 options:
   state:
     description:
-      - V(taken) writes the host down, and forgets what an earlier run has left. It fails, before anything is changed, where a disk is full.
+      - V(taken) writes the host down, and forgets what runs have left that never came to their end, after a week or when there are
+        more than four. It fails, before anything is changed, where a disk is full.
       - V(compared) says what is worse.
       - V(restored) goes back, and keeps what was written down.
       - V(dropped) forgets it.
@@ -42,7 +44,9 @@ options:
     default: ["5060:5061"]
   freepbx_settings:
     description:
-      - Settings of FreePBX that the run may change, as in M(sipguard.pbx.freepbx_setting). Their values are written down.
+      - >-
+        Settings of FreePBX that the run may change, as in M(sipguard.pbx.freepbx_setting). Their values are written down. Whether
+        FreePBX's firewall loads custom rules is so in any case.
       - Without FreePBX they mean nothing.
     type: dict
     default: {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,33 @@ def test_no_value_is_an_argument_or_in_the_environment(jail: Jail) -> None:
     seen = jail.seen
     assert "getChanSipSettings" in seen, "the arguments were not recorded"
     assert [word for word in ("marked-value", "marked-agent", *PASSWORDS) if word in seen] == []
+
+
+RESTORE = """\
+import json, sys
+from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk import freepbx, freepbx_settings
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import HostRunner
+
+print(freepbx_settings.restore(freepbx.detect(), HostRunner(), json.loads(sys.argv[1])))
+"""
+
+
+def test_values_that_nobody_may_ask_for_come_back(jail: Jail) -> None:
+    """What pages have stored: a way back does not judge it."""
+    with jail.database() as database:
+        database.execute("UPDATE sipsettings SET data = 'on' WHERE keyword = 'allowguest'")
+        database.execute("INSERT INTO sipsettings (keyword, data, seq, type) VALUES ('tlsbindport', '', 2, 1)")
+        database.execute("UPDATE kvstore_Sipsettings SET val = 'on' WHERE key = 'allowguest'")
+    untouched = jail.tables()
+    wanted = {**WANTED, "chan_sip": {**WANTED["chan_sip"], "tlsbindport": 5061}}
+    before = jail.module({"settings": wanted, "reload": True})["before"]
+    assert (before["sipsettings"]["allowguest"], before["chan_sip"]["tlsbindport"]) == ("on", "")
+    assert "cannot be used" in refused(jail, before)
+    for said in ("True\n", "False\n"):
+        done = jail.run(sys.executable, "-c", RESTORE, json.dumps(before))
+        assert (done.stdout, done.stderr) == (said, "")
+        assert {**jail.tables(), "admin": []} == {**untouched, "admin": []}
+        assert not jail.need_reload()
 
 
 # -- FreePBX's firewall

@@ -21,7 +21,7 @@ from .freepbx import FreePBX
 from .freepbx_api import SECTIONS, Api, Settings
 from .runner import Runner
 
-__all__ = ["FIREWALL_DEFAULTS", "Applied", "apply", "diff_text"]
+__all__ = ["FIREWALL_DEFAULTS", "Applied", "apply", "diff_text", "restore"]
 
 _YES_NO = ("yes", "no")
 _CAPITAL = ("Yes", "No")
@@ -176,6 +176,50 @@ def _put_back(api: Api, back: Settings) -> str:
     return "the earlier settings are back, to be applied with `fwconsole reload`"
 
 
+def restore(freepbx: FreePBX, runner: Runner, before: Settings) -> bool:
+    """Make FreePBX's settings what `apply` found `before`, also where an inventory may not ask for such a value; whether they differed.
+
+    Each section is written by itself, and what has to be applied is. Raises SipguardError, after everything that could be done has been.
+    """
+    api = Api(freepbx, runner)
+    state = api.read(before)
+    problems = []
+    written: Settings = {}
+    for section, keys in before.items():
+        # FreePBX ends at once when it is to write a setting that it has no more, and nothing else is written then.
+        gone = [key for key in keys if state[section][key] is None]
+        problems += [f"{section}.{key} is no setting of this FreePBX any more" for key in gone]
+        values = {
+            key: value
+            for key, value in keys.items()
+            if key not in gone and _stored(section, state[section][key]) != value
+        }
+        if values:
+            try:
+                api.write({section: values})
+                written[section] = values
+            except SipguardError as error:
+                problems.append(f"{section}: {error}")
+    if written:
+        state = api.read(written)
+        problems += [
+            f"FreePBX did not take back the value of {section}.{key}"
+            for section, keys in written.items()
+            for key, value in keys.items()
+            if _stored(section, state[section][key]) != value
+        ]
+    # Its firewall looks for itself what it is told to do. What else waits to be applied may be another's, unless settings are ours.
+    pending = bool(state["need_reload"] and any(keys for section, keys in before.items() if section != "firewall"))
+    if pending:
+        try:
+            api.reload()
+        except SipguardError as error:
+            problems.append(str(error))
+    if problems:
+        raise SipguardError(f"FreePBX's settings: {'; '.join(problems)}")
+    return bool(written) or pending
+
+
 def _asked(values: Settings, settings: Mapping[str, Any]) -> Settings:
     return {section: values[section] for section in SECTIONS if section in settings}
 
@@ -308,7 +352,7 @@ def _stored(section: str, read: Mapping[str, Any]) -> Any:
         return None
     value = read["value"]
     if section == "advanced":
-        return _true(value) if read["type"] == "bool" else str(value)
+        return _true(value) if read["type"] == "bool" else "" if value is None else str(value)
     return value if isinstance(value, (list, dict)) else "" if value is None else str(value)
 
 

@@ -18,10 +18,10 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from .._asterisk import freepbx, freepbx_settings
+from .._asterisk import freepbx, freepbx_custom_rules, freepbx_settings
 from .._asterisk import reload as reloading
 from .._asterisk.cli import Cli
 from .._asterisk.transaction import write_private
@@ -49,7 +49,10 @@ _UNFINISHED = re.compile(r"\.sipguard-[0-9a-f]+\.tmp")
 _COOKIE = re.compile(r"[0-9a-f]{16}\Z")
 _LOCK_TIMEOUT = 60  # s
 _ABOUT, _RULES = "about.json", "rules.json"
-_FAIL2BAN, _ASTERISK = "fail2ban.service", "asterisk.service"
+_FAIL2BAN, _ASTERISK, _FREEPBX = "fail2ban.service", "asterisk.service", "freepbx.service"
+# Seconds in which Asterisk has to answer when it has been started, and those between two questions; seconds for all of FreePBX.
+_BOOT, _PAUSE = 90.0, 0.5
+_FREEPBX_START = 300
 
 
 @dataclass(frozen=True)
@@ -181,10 +184,19 @@ class Checkpoint:
         return sorted({*files.find(PATTERNS), *files.tree(config_dir)})
 
     def _freepbx_settings(self) -> dict[str, Any]:
-        found = freepbx.detect() if self._request.freepbx else None
+        """What the inventory names, and in any case the setting that decides whether FreePBX bears our rules."""
+        found = freepbx.detect()
         if found is None:
             return {}
-        return dict(freepbx_settings.apply(found, self._runner, self._request.freepbx, reload=False, check=True).before)
+        before: dict[str, Any] = {}
+        if self._request.freepbx:
+            before |= freepbx_settings.apply(
+                found, self._runner, self._request.freepbx, reload=False, check=True
+            ).before
+        custom_rules = freepbx_custom_rules.read(self._runner)
+        if custom_rules is not None:
+            before["firewall"] = {"customrules": custom_rules or None, **before.get("firewall", {})}
+        return before
 
     def _read(self, cookie: str) -> _Kept:
         path = self._path(cookie)
@@ -237,6 +249,7 @@ class _Return:
                 if name in now and now[name].active:
                     self._try("systemctl", "stop", name)
             self._user()
+            self._custom_rules(on=True)
             self._rules()
             changed = self._files()
             self._journal()
@@ -331,20 +344,39 @@ class _Return:
             journal = Journal()
             record = journal.record()
             record.history = [saved for saved in record.history if saved.cookie in before["history"]]
-            record.confirmed = (
-                Saved(journal.keep(capture(self._runner).lasting()), time.time(), "") if before["confirmed"] else None
-            )
+            record.confirmed = None
+            if before["confirmed"]:
+                setting = self._kept.freepbx.get("firewall", {})
+                custom_rules = setting["customrules"] or "" if "customrules" in setting else None
+                state = replace(capture(self._runner), custom_rules=custom_rules).lasting()
+                record.confirmed = Saved(journal.keep(state), time.time(), "")
             journal.close(record)
         except SipguardError as error:
             self._problems.append(str(error))
 
+    def _custom_rules(self, on: bool) -> None:
+        """FreePBX's setting customrules, if it was what ``on`` says: it is on for as long as rules of ours may be in table filter."""
+        kept = self._kept.freepbx.get("firewall", {})
+        value = kept.get("customrules") or ""
+        if "customrules" not in kept or freepbx_custom_rules.is_on(value) != on:
+            return
+        try:
+            if freepbx_custom_rules.put_back(self._runner, value):
+                self._done.append("FreePBX's setting customrules")
+        except SipguardError as error:
+            self._problems.append(f"FreePBX's setting customrules: {error}")
+
     def _freepbx(self) -> None:
-        found = freepbx.detect() if self._kept.freepbx else None
+        self._custom_rules(on=False)
+        settings = {
+            section: {key: value for key, value in keys.items() if (section, key) != ("firewall", "customrules")}
+            for section, keys in self._kept.freepbx.items()
+        }
+        found = freepbx.detect() if any(settings.values()) else None
         if found is None:
             return
         try:
-            back = freepbx_settings.apply(found, self._runner, self._kept.freepbx, reload=True, check=False)
-            if back.changed:
+            if freepbx_settings.restore(found, self._runner, settings):
                 self._done.append("FreePBX's settings")
         except SipguardError as error:
             self._problems.append(str(error))
@@ -356,9 +388,7 @@ class _Return:
         cli = Cli(self._runner, self._kept.config_dir)
         try:
             if not cli.running():
-                if self._kept.units:
-                    self._try("systemctl", "restart", _ASTERISK)
-                    self._done.append("Asterisk was started")
+                self._start_asterisk(cli)
             elif changed:
                 names = [name for name in reloading.FILES if os.path.exists(f"{self._kept.config_dir}/{name}")]
                 reloading.reload(cli, names)
@@ -367,6 +397,31 @@ class _Return:
                     self._done.append("Asterisk has to be restarted for asterisk.conf and modules.conf")
         except SipguardError as error:
             self._problems.append(str(error))
+
+    def _start_asterisk(self, cli: Cli) -> None:
+        """By what starts it on this host. Raises SipguardError when it does not answer afterwards."""
+        found = freepbx.detect()
+        name = _ASTERISK if found is None else _FREEPBX
+        unit = units(self._runner, (name,)).get(name)
+        if unit is not None and unit.loaded:
+            # FreePBX's unit stays active when Asterisk dies, so starting it would do nothing. And systemd starts nothing that has failed
+            # too often.
+            self._runner.run(["systemctl", "reset-failed", name])
+            output(self._runner, ["systemctl", "restart", name])
+        elif found is not None:
+            # Its exit status tells little.
+            limit = [self._runner.which("timeout") or "timeout", "--kill-after=5", str(_FREEPBX_START)]
+            self._runner.run([*limit, found.fwconsole, "start"])
+        else:
+            raise SipguardError(
+                f"Asterisk ran before and does not any more, and there is no {name} to start it: start it by hand"
+            )
+        end = time.monotonic() + _BOOT
+        while not cli.running():
+            if time.monotonic() >= end:
+                raise SipguardError(f"Asterisk does not answer {_BOOT:.0f} s after it was started: see its log")
+            time.sleep(_PAUSE)
+        self._done.append("Asterisk was started")
 
     def _fail2ban(self, changed: bool, now: Mapping[str, Unit]) -> None:
         before = self._kept.units.get(_FAIL2BAN)

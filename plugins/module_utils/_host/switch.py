@@ -20,7 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
+from .._asterisk import freepbx_custom_rules
+from .._netfilter import freepbx_rules
 from .._netfilter.lock import exclusive
+from .._netfilter.names import FAMILIES
 from .._netfilter.persist import DIRECTORY
 from .._netfilter.runner import CommandError, Runner
 from .._netfilter.state import Back, State, bring_back, capture, differences, put_files
@@ -120,7 +123,7 @@ class Switch:
             raise SipguardError(
                 f"{COMMAND}, which takes changes back, is not on this host; the module sipguard_host installs it"
             )
-        return self._once_settled(lambda: self._start(capture(self._runner, self._files), seconds, over, _CHANGE))
+        return self._once_settled(lambda: self._start(self._capture(), seconds, over, _CHANGE))
 
     def confirm(self, cookie: str, over: Sequence[str]) -> Report:
         """Keep a change. ``over`` are ``connections()``. Raises SipguardError when that proves nothing, or comes too late."""
@@ -149,7 +152,7 @@ class Switch:
                 record.history.append(Saved(before, moment, cookie))
             elif pending.kind == _FURTHER:
                 record.history = record.history[:-1]
-            record.confirmed = Saved(self.journal.keep(capture(self._runner, self._files).lasting()), moment, cookie)
+            record.confirmed = Saved(self.journal.keep(self._capture().lasting()), moment, cookie)
             self._close(
                 record, pending, Outcome(cookie, True, moment, "over a new connection" if over else "without SSH")
             )
@@ -172,14 +175,14 @@ class Switch:
                     f"change {cookie} was confirmed at {when(outcome.at)}; to go back all the same, leave the cookie out"
                 )
             if not pending and not damage:
-                live = capture(self._runner, self._files)
+                live = self._capture()
                 target = self._earlier(live)
                 if not check:
                     return self._go_back(target, live, seconds, over)
             else:
                 target = self._before(pending, damage)
                 try:
-                    live = capture(self._runner, self._files)
+                    live = self._capture()
                 except SipguardError:  # it serves the diff only, and must not keep anything from coming back
                     live = State()
                 if not check:
@@ -285,11 +288,41 @@ class Switch:
                         complain(f"change {cookie} was not confirmed in time and is taken back: {_list(done)}")
                         return
                     # Whoever holds the lock may still be about to change something: this was not the last time.
-                    bring_back(self._runner, state, self._files)
+                    self._bring_back(state)
                 except (OSError, SipguardError) as error:
                     complain(f"change {cookie} was not confirmed in time and cannot be taken back: {error}")
 
     # -- how
+
+    def _capture(self) -> State:
+        """Everything of ours as it stands, and whether FreePBX bears it. Raises SipguardError."""
+        return replace(capture(self._runner, self._files), custom_rules=freepbx_custom_rules.read(self._runner))
+
+    def _bring_back(self, state: State) -> Back:
+        """Bring back a state, with FreePBX's custom rules on for as long as there are rules of ours in table filter.
+
+        A state of long ago leaves them alone unless they are about rules of ours: by now somebody may have custom rules of his own.
+        Raises SipguardError.
+        """
+        on, off = state.custom_rules_on is True, state.custom_rules_on is False
+        if not state.exact:
+            on = on and bool(state.blocks)
+            off = off and not state.blocks and freepbx_rules.switched_on(FAMILIES)
+        setting = self._put_back_custom_rules(state) if on else Back()
+        back = bring_back(self._runner, state, self._files, switched_on=bool(setting.done))
+        if off and not back.problems and (state.exact or not freepbx_rules.loaded(FAMILIES)):
+            setting = self._put_back_custom_rules(state)
+        back.done += setting.done
+        back.notes += setting.notes
+        return back
+
+    def _put_back_custom_rules(self, state: State) -> Back:
+        """It is no problem when FreePBX does not take it: the rules count, and its database may be down for long."""
+        try:
+            changed = freepbx_custom_rules.put_back(self._runner, state.custom_rules or "")
+        except SipguardError as error:
+            return Back(notes=[f"FreePBX's setting customrules is not what it was: {error}"])
+        return Back(["FreePBX's setting customrules"] if changed else [])
 
     def _once_settled(self, act: Callable[[], T]) -> tuple[T, list[str]]:
         """Do something, with the lock held, in a moment at which no change is pending."""
@@ -375,9 +408,9 @@ class Switch:
     def _go_back(self, target: _Target, live: State, seconds: float, over: Sequence[str]) -> Report:
         """To a state of long ago. What fails leads to where the host was."""
         pending = self._start(live, seconds, over, target.kind) if seconds else None
-        back = bring_back(self._runner, target.state, self._files)
+        back = self._bring_back(target.state)
         if back.problems:
-            bring_back(self._runner, live, self._files)
+            self._bring_back(live)
             if pending is not None:
                 self._close(
                     self.journal.record(), pending, Outcome(pending.cookie, False, time.time(), "because it failed")
@@ -387,7 +420,7 @@ class Switch:
             record = self.journal.record()
             if target.kind == _FURTHER:
                 record.history = record.history[:-1]
-            record.confirmed = Saved(self.journal.keep(capture(self._runner, self._files).lasting()), time.time(), "")
+            record.confirmed = Saved(self.journal.keep(self._capture().lasting()), time.time(), "")
             self.journal.close(record)
         return replace(self._report(target, live, [*back.done, *back.notes, *self._outside(back)]), pending=pending)
 
@@ -405,7 +438,7 @@ class Switch:
 
     def _take_back(self, state: State, pending: Pending | None, why: str) -> list[str]:
         """Bring back the state before a change, and then write that down. Raises SipguardError when a part did not come back."""
-        back = bring_back(self._runner, state, self._files)
+        back = self._bring_back(state)
         if back.problems:
             raise SipguardError(f"not everything could be brought back: {_list(back.problems)}")
         done = [*back.done, *back.notes, *self._outside(back)]

@@ -47,11 +47,14 @@ __all__ = [
     "commands",
     "count",
     "follow",
+    "has_lines",
+    "loaded",
     "parse",
     "plan",
     "present",
     "rules_path",
     "settle",
+    "switched_on",
     "write_all",
 ]
 
@@ -304,24 +307,50 @@ def present(families: Iterable[Family], directory: str = DIRECTORY) -> list[Fami
     return found
 
 
+def has_lines(data: bytes) -> bool:
+    """Whether FreePBX would give iptables anything of a file, whosever it is."""
+    return any(line and not line.startswith((b"#", b";")) for line in data.split(b"\n"))
+
+
+def loaded(families: Iterable[Family], directory: str = DIRECTORY) -> bool:
+    """Whether there is anything for FreePBX to load; what cannot be read counts as that."""
+    try:
+        return any(has_lines(_read(rules_path(family, directory)) or b"") for family in families)
+    except SipguardError:
+        return True
+
+
+def switched_on(families: Iterable[Family], directory: str = DIRECTORY) -> bool:
+    """Whether a block says that we have switched FreePBX's custom rules on; a damaged one says nothing."""
+    for family in families:
+        with contextlib.suppress(SipguardError):
+            path = rules_path(family, directory)
+            if ENABLED in (parse(_read(path) or b"", path).flags or ()):
+                return True
+    return False
+
+
 def follow(targets: Mapping[Family, Chains], directory: str = DIRECTORY) -> tuple[list[Change], list[str]]:
     """What keeps the blocks that there are up to date, and a sentence for each one that cannot be."""
     return settle({family: targets[family] for family in present(targets, directory)}, directory)
 
 
-def settle(targets: Mapping[Family, Chains | None], directory: str = DIRECTORY) -> tuple[list[Change], list[str]]:
+def settle(
+    targets: Mapping[Family, Chains | None], directory: str = DIRECTORY, *, enabled: bool = False
+) -> tuple[list[Change], list[str]]:
     """What makes each family's file hold a block with these chains (None: no block), and a sentence for each one that cannot be done.
 
-    A block whose rules FreePBX cannot be given becomes an empty one: rules of yesterday could shut out somebody who is let in today.
+    ``enabled`` is as in `plan`. A block whose rules FreePBX cannot be given becomes an empty one: rules of yesterday could shut out
+    somebody who is let in today.
     """
     changes: list[Change] = []
     problems: list[str] = []
     for family, chains in targets.items():
         try:
             try:
-                change = plan(family, chains, directory)[0]
+                change = plan(family, chains, directory, enabled=enabled)[0]
             except SipguardError as error:
-                change = plan(family, {}, directory)[0]
+                change = plan(family, {}, directory, enabled=enabled)[0]
                 problems.append(f"{change.path}: FreePBX is given no rules of ours: {error}")
             changes += [change] if change.changed else []
         except SipguardError as error:

@@ -115,6 +115,13 @@ class State:
     exact: bool = True
     # Families whose file of FreePBX's custom rules has a block of ours; None: nobody has looked.
     blocks: tuple[str, ...] | None = None
+    # FreePBX's setting "customrules", "" where it is not stored; None: nobody has looked. Whoever captures it brings it back.
+    custom_rules: str | None = None
+
+    @property
+    def custom_rules_on(self) -> bool | None:
+        """Whether FreePBX loads custom rules; None: nobody has looked."""
+        return None if self.custom_rules is None else self.custom_rules == "enabled"
 
     def lasting(self) -> State:
         """What is worth keeping for longer than minutes: without the members that sets gain and lose all the time."""
@@ -163,6 +170,7 @@ class State:
                 float(found["taken"]),
                 bool(found["exact"]),
                 None if found.get("blocks") is None else tuple(str(name) for name in found["blocks"]),
+                None if found.get("custom_rules") is None else str(found["custom_rules"]),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -183,6 +191,8 @@ class State:
             for name, text in sorted(self.files.items())
         ]
         lines += [f"# a block of these rules in FreePBX's file of {name}" for name in self.blocks or ()]
+        if self.custom_rules is not None:
+            lines.append(f"# FreePBX's custom rules are {'on' if self.custom_rules_on else 'off'}")
         return "".join(line + "\n" for line in lines)
 
     def tables(self) -> Iterator[tuple[str, str, str, TableState]]:
@@ -344,6 +354,10 @@ def differences(live: State, wanted: State) -> list[str]:
             found.append(f"file {name}")
     if live.blocks is not None and wanted.blocks is not None and live.blocks != wanted.blocks:
         found.append("the blocks in FreePBX's files")
+    setting = (live.custom_rules_on, wanted.custom_rules_on)
+    # An administrator may switch it on or off for rules of his own, which is no concern of ours while it loads none of ours.
+    if None not in setting and setting[0] != setting[1] and (wanted.exact or (setting[1] and wanted.blocks)):
+        found.append("FreePBX's setting customrules")
     return found
 
 
@@ -358,10 +372,11 @@ def _without_generation(lines: Iterable[str]) -> list[str]:
     return [mark.sub(r"\1 admitted", line) for line in found]
 
 
-def bring_back(runner: Runner, wanted: State, files: str = DIRECTORY) -> Back:
+def bring_back(runner: Runner, wanted: State, files: str = DIRECTORY, *, switched_on: bool = False) -> Back:
     """Make everything of ours what it was. Each table is one change of its own, and what fails does not keep the rest from coming back.
 
-    To be called with the host's lock held. Raises SipguardError when the host cannot even be read.
+    ``switched_on`` says that FreePBX's custom rules were off and have been switched on for it. To be called with the host's lock held.
+    Raises SipguardError when the host cannot even be read.
     """
     back = Back()
     live = _read(runner, wanted)
@@ -392,11 +407,11 @@ def bring_back(runner: Runner, wanted: State, files: str = DIRECTORY) -> Back:
     back.problems += problems
     if scripts and not back.problems:
         _read_back(runner, wanted, back)
-    _put_blocks(runner, wanted, back)
+    _put_blocks(runner, wanted, back, switched_on)
     return back
 
 
-def _put_blocks(runner: Runner, wanted: State, back: Back) -> None:
+def _put_blocks(runner: Runner, wanted: State, back: Back, switched_on: bool) -> None:
     """FreePBX's files have our rules where they had them, and the rules are those that are in the kernel now."""
     there = freepbx_rules.present(FAMILIES)
     kept = there if wanted.blocks is None else [family for family in FAMILIES if family.name in wanted.blocks]
@@ -414,7 +429,7 @@ def _put_blocks(runner: Runner, wanted: State, back: Back) -> None:
         for family in FAMILIES
         if family in kept or family in there
     }
-    changes, problems = freepbx_rules.settle(targets)
+    changes, problems = freepbx_rules.settle(targets, enabled=switched_on)
     problems += freepbx_rules.write_all(changes)
     back.done += [f"file {change.path}" for change in changes]
     back.notes += problems

@@ -21,11 +21,13 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.freepbx_ru
     Document,
     commands,
     follow,
+    loaded,
     parse,
     plan,
     present,
     rules_path,
     settle,
+    switched_on,
     write_all,
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, IPV6, Family
@@ -320,3 +322,27 @@ def test_directory_that_takes_no_file(tmp_path: Path) -> None:
 def test_document_without_anything() -> None:
     assert Document(b"").without_block() == b""
     assert freepbx_rules.DIRECTORY == "/etc"
+
+
+def test_who_switched_custom_rules_on_and_what_is_loaded(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+
+    def now() -> tuple[bool, bool]:
+        return switched_on(FAMILIES, directory), loaded(FAMILIES, directory)
+
+    assert now() == (False, False)
+    (tmp_path / FILE_4).write_bytes(b"# a remark\n; another\n\n")
+    assert now() == (False, False)
+    plan(IPV4, {}, directory)[0].write()
+    assert now() == (False, False)
+    assert write_all(settle({IPV4: CHAINS}, directory, enabled=True)[0]) == []
+    assert now() == (True, True)
+    plan(IPV4, None, directory)[0].write()
+    (tmp_path / "firewall-6.rules").write_bytes(FOREIGN)
+    assert now() == (False, True)
+    # damaged, or no file
+    (tmp_path / FILE_4).write_bytes(b"# BEGIN sipguard.pbx (enabled)\n")
+    assert now() == (False, True)
+    (tmp_path / FILE_4).unlink()
+    (tmp_path / FILE_4).symlink_to("firewall-6.rules")
+    assert now() == (False, True)

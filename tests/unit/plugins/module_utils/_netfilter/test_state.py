@@ -517,3 +517,25 @@ def test_state_knows_which_files_of_freepbx_have_our_rules() -> None:
     del old["blocks"]
     assert State.parse(json.dumps(old)).blocks is None
     assert differences(state, State()) == []
+
+
+def test_state_knows_whether_freepbx_loads_custom_rules() -> None:
+    on, off, unknown = State(custom_rules="enabled", blocks=()), State(custom_rules="", blocks=()), State(blocks=())
+    for each in (on, off, unknown):
+        assert State.parse(each.render()) == each
+    assert "custom rules are on" in on.listing()
+    assert "custom rules are off" in off.listing()
+    assert "custom rules" not in unknown.listing()
+    # of an earlier release, which has not looked
+    old = json.loads(on.render())
+    del old["custom_rules"]
+    assert State.parse(json.dumps(old)) == unknown
+    said = ["FreePBX's setting customrules"]
+    assert differences(on, off) == differences(off, on) == said
+    assert differences(off, replace(off, custom_rules="disabled")) == []
+    assert differences(on, unknown) == differences(unknown, on) == []
+    # Of long ago it counts only while there are rules of ours for FreePBX to load.
+    assert differences(off, on.lasting()) == differences(on, off.lasting()) == []
+    with_block = [replace(each, blocks=("ipv4",)) for each in (on, off)]
+    assert differences(with_block[1], with_block[0].lasting()) == said
+    assert differences(with_block[0], with_block[1].lasting()) == []
