@@ -52,7 +52,7 @@ asterisk: setup ## pytest tests/asterisk, tests/fail2ban: real Asterisks 16 and 
 
 hosts: setup ## pytest tests/hosts: whole hosts in containers, locked out, rebooted, flushed; root
 	@python -m lab images
-	@python -m pytest -n $(WORKERS) --dist loadfile $(or $(TESTS),tests/hosts) $(ARGS)
+	@python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(or $(TESTS),tests/hosts) $(ARGS)
 
 molecule: setup ## every scenario of molecule/; SCENARIOS="name ..." for some
 	@tests/bin/molecule $(SCENARIOS)
