@@ -235,28 +235,33 @@ persisted:
 """
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._host.exceptions import shields
 from ..module_utils._host.feeds import units
 from ..module_utils._host.feeds.feed import Feed
-from ..module_utils._host.feeds.refresh import FAILED, WAITS, Refreshed, refresh
 from ..module_utils._host.feeds.settings import FEED_ARGUMENTS, Change, FeedStore, State, plan, read_options
-from ..module_utils._host.feeds.status import feed_facts, warnings
-from ..module_utils._host.install import Installation, Report
-from ..module_utils._netfilter import blocklist
-from ..module_utils._netfilter.engine import Engine
 from ..module_utils._netfilter.lock import check_timeout, exclusive
 from ..module_utils._netfilter.runner import Runner, runner_for
 from ..module_utils._sip.errors import SipguardError
+
+if TYPE_CHECKING:  # A host without feeds loads nothing of what only those need.
+    from ..module_utils._host.feeds.refresh import Refreshed
+    from ..module_utils._host.install import Installation, Report
+    from ..module_utils._netfilter import blocklist
+    from ..module_utils._netfilter.lists import NamedList
 
 
 def _set_up(
     runner: Runner, store: FeedStore, change: Change, installation: Installation, options: dict[str, Any], check: bool
 ) -> tuple[blocklist.Loaded, dict[str, Any], list[Report]]:
     """Everything but fetching, and the timer, which would fetch beside us."""
+    from ..module_utils._host.exceptions import shields
+    from ..module_utils._netfilter import blocklist
+    from ..module_utils._netfilter.engine import Engine
+
     engine = Engine(runner, options["backend"], options["lock_timeout"])
     protected = shields(runner)
     reports = [installation.install_command(check) if change.feeds else installation.install_feeds({}, check)]
@@ -278,6 +283,8 @@ def _set_up(
 
 def _facts(store: FeedStore, feeds: list[Feed], change: Change, done: Refreshed, check: bool) -> dict[str, Any]:
     """What there is to say of feeds and lists, in check mode as they would be."""
+    from ..module_utils._host.feeds.status import feed_facts
+
     live = store.lists.read_all()[0]
     lists = {**live, **change.lists} if check else {**change.lists, **live}
     states = store.states()
@@ -293,12 +300,14 @@ def _facts(store: FeedStore, feeds: list[Feed], change: Change, done: Refreshed,
             "outcome": outcomes.get(feed.name, ""),
             "accepted": dict(named.report) if named is not None else {},
         }
-    kept = {
+    return {"feeds": found, "lists": _kept({name: named for name, named in lists.items() if name not in change.gone})}
+
+
+def _kept(lists: Mapping[str, NamedList]) -> dict[str, Any]:
+    return {
         name: {"entries": named.count, "kind": named.kind, "source": named.source, "mode": named.mode}
         for name, named in lists.items()
-        if name not in change.gone
     }
-    return {"feeds": found, "lists": kept}
 
 
 def main() -> None:
@@ -318,9 +327,8 @@ def main() -> None:
         ),
         supports_check_mode=True,
     )
-    options, check = module.params, module.check_mode
+    options = module.params
     store = FeedStore()
-    done = Refreshed()
     try:
         check_timeout(options["lock_timeout"])
         present = options["state"] == "present"
@@ -330,9 +338,23 @@ def main() -> None:
             defaults = {"mode": options["mode"], "proxy": options["proxy"]}
             feeds = read_options(options["feeds"], keys, options["never"], defaults)
         if not feeds and not store.exists() and not units.installed() and not plan(store, feeds, keys).changed:
-            nothing = _facts(store, [], Change([], {}, {}), done, check)
-            nothing["diff"] = {"before": "", "after": ""}
-            module.exit_json(changed=False, differs=False, members={}, left_out=[], **nothing)
+            there = _kept(store.lists.read_all()[0])
+            diff = {"before": "", "after": ""}
+            module.exit_json(changed=False, differs=False, members={}, left_out=[], feeds={}, lists=there, diff=diff)
+    except SipguardError as error:
+        module.fail_json(msg=str(error))
+    _run(module, store, feeds, keys)
+
+
+def _run(module: AnsibleModule, store: FeedStore, feeds: list[Feed], keys: dict[str, str]) -> None:
+    """The way from feeds to a host that has them."""
+    from ..module_utils._host.feeds.refresh import FAILED, WAITS, Refreshed, refresh
+    from ..module_utils._host.feeds.status import warnings
+    from ..module_utils._host.install import Installation
+
+    options, check = module.params, module.check_mode
+    done = Refreshed()
+    try:
         runner = runner_for(check)
         installation = Installation(runner)
         with exclusive(options["lock_timeout"], not check):

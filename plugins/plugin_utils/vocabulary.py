@@ -102,7 +102,7 @@ def unfit(values: Mapping[str, Any]) -> list[str]:
 
 
 def _against(options: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
-    given = {name: values[name] for name in options if values.get(name) is not None}
+    given = {name: _bare(values[name]) for name in options if values.get(name) is not None}
     found = []
     for name, value in given.items():
         # One at a time, so that each sentence begins with the variable's name.
@@ -111,3 +111,10 @@ def _against(options: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]
             said = "its value cannot be used" if _SECRET.search(name) else message
             found.append(f"{name}: {said}")
     return found
+
+
+def _bare(value: Any) -> Any:
+    """The value in containers of Python's own. Ansible's hold their templates' surroundings, and the check copies all of that."""
+    if isinstance(value, Mapping):
+        return {key: _bare(inner) for key, inner in value.items()}
+    return [_bare(inner) for inner in value] if isinstance(value, (list, tuple)) else value

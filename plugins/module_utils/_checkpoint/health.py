@@ -15,8 +15,7 @@ from typing import Any
 
 from .._asterisk.cli import Cli
 from .._host.fail2ban import Fail2ban
-from .._host.report import LISTENS
-from .._host.sipban.client import plain, tell
+from .._host.sipban.client import hears, tell
 from .._host.sipban.units import SERVICE
 from .._netfilter.runner import Runner
 from .._sip.errors import SipguardError
@@ -117,7 +116,7 @@ def _sipband() -> str:
     found = tell("status")
     if found is None:
         return "does not answer"
-    return LISTENS if found.get("ami_hears") is True else f"hears nothing: {plain(found.get('ami_said', ''))}"
+    return hears(found)
 
 
 def worse(before: Mapping[str, Any], after: Health) -> list[str]:

@@ -9,8 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .._host.feeds import units as _feeds
-from .._host.install import LIBRARY, REPAIR_UNIT, SETS_UNIT, UNIT
+from .._host.places import FEEDS_SERVICE, FEEDS_TIMER, LIBRARY, REPAIR_UNIT, SETS_UNIT, UNIT
 from .._host.sipban import settings as _sipban
 from .._host.sipban import units as _sipban_units
 from .._netfilter.persist import BOOT_PLUGIN, DIRECTORY
@@ -62,8 +61,8 @@ def _name(path: str) -> str:
 # Ours, in the order in which they are stopped: first what would put back what is taken away.
 OWN_UNITS = (
     _name(REPAIR_UNIT),
-    _name(_feeds.TIMER),
-    _name(_feeds.SERVICE),
+    _name(FEEDS_TIMER),
+    _name(FEEDS_SERVICE),
     _name(_sipban_units.KNOWN_TIMER),
     _name(_sipban_units.SERVICE),
     _name(UNIT),

@@ -15,6 +15,7 @@ from difflib import unified_diff
 
 from .._host import fail2ban, protected
 from .._host.fail2ban import Jail
+from .._host.jails import jail_sets
 from .._host.surroundings import SSH
 from .._netfilter import sets
 from .._netfilter.engine import Engine, Snapshot
@@ -184,7 +185,7 @@ class _Job:
     def _strays(self, jails: Iterable[str], snapshot: Snapshot) -> list[tuple[str, str]]:
         """Sets of our jails that are not in their lists, because somebody has emptied these. Raises SipguardError for other sets."""
         found = []
-        listed = fail2ban.jail_sets(self._netfilter, snapshot.headers)
+        listed = jail_sets(self._netfilter, snapshot.headers)
         for family in FAMILIES:
             for name in (f"jail-{jail}{family.suffix}" for jail in sorted(set(jails) & self._ours)):
                 header = snapshot.headers.get(name)
@@ -476,7 +477,7 @@ class _Job:
         if self._check or not names:
             return
         # Sets are left of a server that was killed.
-        left = fail2ban.jail_sets(self._netfilter, sets.read_headers(self._netfilter)).values()
+        left = jail_sets(self._netfilter, sets.read_headers(self._netfilter)).values()
         sets.restore(
             self._netfilter,
             "".join(f"destroy {name}\n" for name in [*names, *(each for found in left for each in found)]),

@@ -19,7 +19,6 @@ from .._netfilter.lock import DEFAULT_LOCK_TIMEOUT, exclusive
 from .._netfilter.persist import (
     BOOT_PLUGIN,
     BOOT_SETTINGS,
-    BOOT_UNIT,
     DIRECTORY,
     FILES,
     MANIFEST,
@@ -32,7 +31,18 @@ from .._netfilter.switch_guard import STATE_DIRECTORY, read_pending
 from .._sip.errors import OptionError, SipguardError
 from .emergency import Settings
 from .inspection import persistence_conflicts
-from .places import COMMAND, FEEDS, FEEDS_SERVICE, FEEDS_TIMER, FEEDS_WANTED, KEYS
+from .places import (
+    COMMAND,
+    FEEDS,
+    FEEDS_SERVICE,
+    FEEDS_TIMER,
+    FEEDS_WANTED,
+    KEYS,
+    LIBRARY,
+    REPAIR_UNIT,
+    SETS_UNIT,
+    UNIT,
+)
 from .sipban import units as _sipban_units
 
 if TYPE_CHECKING:  # Ansible's archive brings along whatever is imported anywhere. Nobody needs it loaded.
@@ -44,11 +54,7 @@ if TYPE_CHECKING:  # Ansible's archive brings along whatever is imported anywher
 __all__ = ["COMMAND", "LIBRARY", "PERSISTENCE", "REPAIR_UNIT", "UNIT", "Installation", "Report", "Setup"]
 
 PERSISTENCE = ("systemd", "netfilter-persistent", "none")
-LIBRARY = "/usr/local/lib/sipguard"
 _UNITS = "/etc/systemd/system"
-UNIT = BOOT_UNIT
-SETS_UNIT = f"{_UNITS}/sipguard-sets.service"
-REPAIR_UNIT = f"{_UNITS}/sipguard-repair.service"
 SETS_PLUGIN = f"{pathlib.PurePath(BOOT_PLUGIN).parent}/12-sipguard"
 DROP_IN = f"{_UNITS}/netfilter-persistent.service.d/sipguard.conf"
 _PACKAGED_UNIT = "/lib/systemd/system/netfilter-persistent.service"

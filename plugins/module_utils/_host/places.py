@@ -5,9 +5,20 @@
 
 from __future__ import annotations
 
-from .._netfilter.persist import DIRECTORY
+from .._netfilter.persist import BOOT_UNIT, DIRECTORY
 
-__all__ = ["COMMAND", "FEEDS", "FEEDS_SERVICE", "FEEDS_TIMER", "FEEDS_WANTED", "KEYS"]
+__all__ = [
+    "COMMAND",
+    "FEEDS",
+    "FEEDS_SERVICE",
+    "FEEDS_TIMER",
+    "FEEDS_WANTED",
+    "KEYS",
+    "LIBRARY",
+    "REPAIR_UNIT",
+    "SETS_UNIT",
+    "UNIT",
+]
 
 COMMAND = "/usr/local/sbin/sipguard"
 FEEDS, KEYS = f"{DIRECTORY}/feeds.json", f"{DIRECTORY}/feed-keys.json"
@@ -15,3 +26,7 @@ FEEDS_SERVICE = "/etc/systemd/system/sipguard-feeds.service"
 FEEDS_TIMER = "/etc/systemd/system/sipguard-feeds.timer"
 # The link that enables the timer.
 FEEDS_WANTED = "/etc/systemd/system/timers.target.wants/sipguard-feeds.timer"
+LIBRARY = "/usr/local/lib/sipguard"
+UNIT = BOOT_UNIT
+SETS_UNIT = "/etc/systemd/system/sipguard-sets.service"
+REPAIR_UNIT = "/etc/systemd/system/sipguard-repair.service"

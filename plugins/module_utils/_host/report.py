@@ -29,16 +29,15 @@ from .._netfilter.rule import parse_rule
 from .._netfilter.ruleset import HOOKS, Ruleset, parse_save
 from .._netfilter.runner import Runner, output
 from .._sip.errors import SipguardError
-from .fail2ban import jail_sets
+from .jails import jail_sets
 from .restore import damage, policy_of
-from .sipban.client import plain, tell
+from .sipban.client import LISTENS, hears, tell
 from .sipban.units import SERVICE
 
-__all__ = ["LISTENS", "status"]
+__all__ = ["status"]
 
 _COUNTED = re.compile(r"\[(\d+):\d+\] (-A .*)")
 _TOP = 5
-LISTENS = "listens to Asterisk"
 
 
 def status(runner: Runner, store: Store) -> tuple[dict[str, Any], str, int]:
@@ -70,7 +69,7 @@ def _sipband() -> str:
     found = tell("status")
     if found is None:
         return "does not run, or does not answer (systemctl status sipband)"
-    return LISTENS if found.get("ami_hears") is True else f"hears nothing: {plain(found.get('ami_said', ''))}"
+    return hears(found)
 
 
 def _shown(runner: Runner, headers: Mapping[str, sets.SetHeader]) -> list[str]:

@@ -17,8 +17,10 @@ from .._netfilter.runner import Runner
 from .._netfilter.switch_guard import STATE_DIRECTORY
 from .._sip.addresses import Network
 from .._sip.errors import SipguardError
-from . import bans, fail2ban
+from . import bans
 from .exceptions import Address, Exceptions, Exempt, read_lists, reload
+from .jails import covering
+from .jails import unban as out_of_jails
 
 __all__ = ["forget", "unban"]
 
@@ -91,7 +93,7 @@ def _refuse_parts(runner: Runner, networks: Sequence[Network]) -> None:
     """Raise Refusal for what a jail has banned as part of a network, of which no part can be taken."""
     refused = {
         text: f"{text} is banned as part of {member} by fail2ban's jail {jail}: unban {member}, or trust {text}"
-        for text, (member, jail) in fail2ban.covering(runner, networks).items()
+        for text, (member, jail) in covering(runner, networks).items()
     }
     if refused:
         raise bans.Refusal(refused)
@@ -100,7 +102,7 @@ def _refuse_parts(runner: Runner, networks: Sequence[Network]) -> None:
 def _free(runner: Runner, networks: Sequence[Network], done: bans.Done, *, check: bool) -> None:
     """Out of fail2ban's jails, whoever has made them."""
     try:
-        found, told = fail2ban.unban(runner, networks, check=check)
+        found, told = out_of_jails(runner, networks, check=check)
     except SipguardError as error:
         done.warnings.append(str(error))
         return

@@ -45,7 +45,7 @@ from .._sip.errors import OptionError, SipguardError
 from .bans import Ban, containing, read_live, span
 from .counted import over
 from .exceptions import Address, Exceptions, Exempt, read_lists
-from .fail2ban import jail_name
+from .jails import jail_name
 from .reach import Reach, reach
 from .restore import live_rules, policy_of
 

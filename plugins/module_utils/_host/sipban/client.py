@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..._sip.errors import SipguardError
@@ -23,9 +23,10 @@ from ..._sip.errors import SipguardError
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-__all__ = ["SOCKET", "add_parser", "main", "plain", "run", "tell"]
+__all__ = ["LISTENS", "SOCKET", "add_parser", "hears", "main", "plain", "run", "tell"]
 
 SOCKET = "/run/sipban/control"
+LISTENS = "listens to Asterisk"
 
 EXIT_OK, EXIT_NO, EXIT_ERROR = 0, 1, 2
 _PATIENCE = 60.0  # s
@@ -95,6 +96,11 @@ def tell(*words: str, path: str = SOCKET, patience: float = 5.0) -> dict[str, An
 def plain(text: object) -> str:
     """Such an answer's words, for a terminal."""
     return ascii(str(text))[1:-1][:200]
+
+
+def hears(status: Mapping[str, Any]) -> str:
+    """What the answer to "status" says of Asterisk, in a few words: LISTENS, or why it hears nothing."""
+    return LISTENS if status.get("ami_hears") is True else f"hears nothing: {plain(status.get('ami_said', ''))}"
 
 
 def _run(name: str, arguments: Sequence[str], console: bool) -> int:

@@ -15,14 +15,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk import freepbx
-from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint import checkpoint as module
-from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint.checkpoint import (
-    Checkpoint,
-    Request,
-    _Kept,
-    _Return,
-)
+from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint import going_back as module
+from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint.checkpoint import Checkpoint, Request
+from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint.going_back import GoingBack
 from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint.health import Health
+from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint.kept import Kept
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import Completed
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.state import State
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import SipguardError
@@ -65,19 +62,9 @@ class Pbx(FakePhp):
         return Completed(0, "", "") if words[0] == "systemctl" else super().run(argv, stdin)
 
 
-def going_back(host: FakePhp, before: dict[str, Any] | None = None, asterisk: str = "runs") -> _Return:
-    kept = _Kept(
-        entries={},
-        rules=State(),
-        health=Health(asterisk).text(),
-        units={},
-        folders={},
-        journal=None,
-        user=None,
-        config_dir="/etc/asterisk",
-        freepbx=before or {},
-    )
-    return _Return(host, kept, lambda config: [])
+def going_back(host: FakePhp, before: dict[str, Any] | None = None, asterisk: str = "runs") -> GoingBack:
+    kept = Kept(rules=State().render(), health=Health(asterisk).text(), freepbx=before or {})
+    return GoingBack(host, kept)
 
 
 def written_down(host: FakePhp, **settings: dict[str, Any]) -> dict[str, Any]:
@@ -100,12 +87,11 @@ def command(root: Path) -> str:
 # -- whether it loads custom rules
 
 
-class Order(_Return):
+class Order(GoingBack):
     """What has nothing to do with FreePBX is only noted."""
 
     def __init__(self, host: FakePhp, before: dict[str, Any]) -> None:
-        made = going_back(host, before)
-        super().__init__(host, made._kept, made._paths)
+        super().__init__(host, going_back(host, before)._kept)
         self.host = host
 
     def _take_back_pending(self) -> None:

@@ -8,7 +8,7 @@ import ipaddress
 
 import pytest
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._host import fail2ban
+from ansible_collections.sipguard.pbx.plugins.module_utils._host import jails
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.fail2ban import Fail2ban, Jail
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import sets
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import Completed
@@ -143,15 +143,13 @@ def jailing() -> FakeHost:
 @pytest.mark.parametrize("check", [True, False])
 def test_unban_without_a_server_takes_it_out_of_the_set(jailing: FakeHost, check: bool) -> None:
     jailing.read_only = check
-    found = fail2ban.unban(
-        jailing, [ipaddress.ip_network("192.0.2.1"), ipaddress.ip_network("2001:db8::1")], check=check
-    )
+    found = jails.unban(jailing, [ipaddress.ip_network("192.0.2.1"), ipaddress.ip_network("2001:db8::1")], check=check)
     assert found == ({"192.0.2.1": ["sshd"]}, False)
     assert bool(jailing.sets["jail-sshd4"][1]) is check
 
 
 def test_jail_sets_are_those_of_the_lists(jailing: FakeHost) -> None:
-    found = fail2ban.jail_sets(jailing, sets.read_headers(jailing))
+    found = jails.jail_sets(jailing, sets.read_headers(jailing))
     assert {family.version: names for family, names in found.items()} == {4: ["jail-sshd4"], 6: []}
-    assert fail2ban.jail_name("jail-sshd4") == "sshd"
-    assert fail2ban.jail_name("other") == "other"
+    assert jails.jail_name("jail-sshd4") == "sshd"
+    assert jails.jail_name("other") == "other"
