@@ -42,6 +42,17 @@ def test_a_misspelt_name_is_told_with_what_was_meant(name: str, meant: str) -> N
     ]
 
 
+class Dear(list[str]):
+    """As Ansible's own lists: a copy of one copies everything around it."""
+
+    def __deepcopy__(self, memo: object) -> Dear:
+        raise AssertionError("copied")
+
+
+def test_what_ansible_hands_over_is_not_copied() -> None:
+    assert variable_objections({"pbx_admins": Dear(["192.0.2.7"]), "pbx_sipban_thresholds": {"x": Dear(["y"])}}) == []
+
+
 def test_a_name_that_resembles_nothing_is_told_where_to_look() -> None:
     assert "see docs/guides/inventory.md" in variable_objections({"pbx_colour_of_the_box": "grey"})[0]
 
