@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass, field
 
 from .._sip.errors import OptionError, SipguardError
-from .runner import Completed, Runner
+from .runner import Completed, Runner, within
 
 __all__ = ["Cli", "NoSuchCommand", "NotRunning", "Version", "clean"]
 
@@ -83,8 +83,7 @@ class Cli:
         asterisk = self._runner.which("asterisk")
         if asterisk is None:
             raise NotRunning("the command asterisk was not found: is Asterisk installed on this host?")
-        limit = [self._runner.which("timeout") or "timeout", "--kill-after=5", str(_TIME_LIMIT)]
-        done = self._runner.run([*limit, asterisk, *argv])
+        done = self._runner.run([*within(self._runner, _TIME_LIMIT), asterisk, *argv])
         if done.returncode in _TIMED_OUT:
             raise SipguardError(f"Asterisk has not answered {clean(argv[-1])!r} within {_TIME_LIMIT} seconds")
         return done

@@ -15,7 +15,7 @@ from typing import Any
 from .._sip.errors import SipguardError
 from . import freepbx
 from .freepbx_api import Api, Settings
-from .runner import Completed, Runner
+from .runner import Completed, Runner, within
 
 __all__ = ["ON", "is_on", "put_back", "read"]
 
@@ -36,9 +36,8 @@ class _Bounded:
         return self._runner.which(command)
 
     def run(self, argv: Sequence[str], stdin: str = "") -> Completed:
-        limit = [self._runner.which("timeout") or "timeout", "--kill-after=5", str(_TIME_LIMIT)]
         try:
-            return self._runner.run([*limit, *argv], stdin)
+            return self._runner.run([*within(self._runner, _TIME_LIMIT), *argv], stdin)
         except OSError as error:
             raise SipguardError(f"cannot start {argv[0]}: {error}") from error
 

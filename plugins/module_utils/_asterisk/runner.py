@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["Completed", "Runner"]
+__all__ = ["Completed", "Runner", "within"]
 
 
 class Completed(Protocol):
@@ -30,3 +30,8 @@ class Runner(Protocol):
     def which(self, command: str) -> str | None: ...
 
     def run(self, argv: Sequence[str], stdin: str = "") -> Completed: ...
+
+
+def within(runner: Runner, seconds: int) -> list[str]:
+    """What stands before a command that has to end in time: timeout(1)."""
+    return [runner.which("timeout") or "timeout", "--kill-after=5", str(seconds)]

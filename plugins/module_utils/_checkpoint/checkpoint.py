@@ -19,7 +19,7 @@ from .._netfilter.runner import NEEDED, Runner
 from .._sip.errors import SipguardError
 from . import files
 from .health import examine, short_of_space, worse
-from .kept import FOLDER, LOCK_TIMEOUT, Archive, Kept, changed, journal_mark, paths, user
+from .kept import FOLDER, LOCK_TIMEOUT, Archive, Kept, changed, paths, user
 from .places import GROWING, OWN_FOLDERS, units
 
 __all__ = ["Checkpoint", "Request"]
@@ -50,8 +50,6 @@ class Checkpoint:
 
     def take(self) -> tuple[str, dict[str, Any]]:
         """Write the host down; returns the cookie and `Health.text`. Raises SipguardError; then nothing was changed."""
-        from .._host.journal import Journal
-
         self.require_space()
         with exclusive(LOCK_TIMEOUT):
             health = examine(self._runner, self._request.config_dir, self._request.ports).text()
@@ -64,7 +62,7 @@ class Checkpoint:
                 health,
                 dict(units(self._runner)),
                 {path: about for path, about in folders.items() if about},
-                journal_mark(Journal().record),
+                self._journal(),
                 user(),
                 self._request.config_dir,
                 self._freepbx_settings(),
@@ -98,6 +96,15 @@ class Checkpoint:
         if not all(self._runner.which(command) for command in NEEDED):
             return State()
         return capture(self._runner)
+
+    @staticmethod
+    def _journal() -> dict[str, Any] | None:
+        from .._host.journal import Journal
+
+        try:
+            return Journal().record().mark()
+        except SipguardError:
+            return None
 
     def _freepbx_settings(self) -> dict[str, Any]:
         """What the inventory names, and in any case the setting that decides whether FreePBX bears our rules."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 from .._asterisk import freepbx, freepbx_custom_rules, freepbx_settings
 from .._asterisk import reload as reloading
 from .._asterisk.cli import Cli
+from .._asterisk.runner import within
 from .._host.fail2ban import Fail2ban
 from .._host.journal import Journal, Saved
 from .._host.restore import restore_outside
@@ -25,7 +26,7 @@ from .._netfilter.runner import NEEDED, CommandError, Runner, output
 from .._netfilter.state import State, bring_back, capture
 from .._sip.errors import SipguardError
 from . import files
-from .kept import LOCK_TIMEOUT, Kept, changed, journal_mark, paths, user
+from .kept import LOCK_TIMEOUT, Kept, changed, paths, user
 from .places import OWN_FOLDERS, OWN_UNITS, Unit, units
 
 __all__ = ["GoingBack"]
@@ -127,9 +128,8 @@ class GoingBack:
         # What is put back first is there when that which points to it comes; but a disk that is full has room only afterwards.
         new = [path for path in found if path in self._kept.entries]
         old = [path for path in found if path not in self._kept.entries]
-        for path in [path for path in new if not self._put(path, last=False)]:
-            old.append(path)
-        for path in old:
+        again = [path for path in new if not self._put(path, last=False)]
+        for path in old + again:
             self._put(path)
         return found
 
@@ -147,11 +147,14 @@ class GoingBack:
     def _journal(self) -> None:
         """What the run has confirmed is no state to go back to: the panic command would bring it on again."""
         before = self._kept.journal
-        if before is None or journal_mark(Journal().record) in (before, None):
+        journal = Journal()
+        try:
+            record = journal.record()
+        except SipguardError:  # it leads nowhere, and says so itself
+            return
+        if before is None or record.mark() == before:
             return
         try:
-            journal = Journal()
-            record = journal.record()
             record.history = [saved for saved in record.history if saved.cookie in before["history"]]
             record.confirmed = None
             if before["confirmed"]:
@@ -190,7 +193,7 @@ class GoingBack:
         except SipguardError as error:
             self._problems.append(str(error))
 
-    def _asterisk(self, changed: list[str]) -> None:
+    def _asterisk(self, put_back: list[str]) -> None:
         """Let Asterisk read what it had before; one that ran and does not any more is started."""
         if self._kept.health["asterisk"] != "runs":
             return
@@ -198,11 +201,11 @@ class GoingBack:
         try:
             if not cli.running():
                 self._start_asterisk(cli)
-            elif changed:
+            elif put_back:
                 names = [name for name in reloading.FILES if os.path.exists(f"{self._kept.config_dir}/{name}")]
                 reloading.reload(cli, names)
                 self._done.append("Asterisk was reloaded")
-                if {os.path.basename(path) for path in changed} & set(reloading.RESTART):
+                if {os.path.basename(path) for path in put_back} & set(reloading.RESTART):
                     self._done.append("Asterisk has to be restarted for asterisk.conf and modules.conf")
         except SipguardError as error:
             self._problems.append(str(error))
@@ -219,8 +222,7 @@ class GoingBack:
             output(self._runner, ["systemctl", "restart", name])
         elif found is not None:
             # Its exit status tells little.
-            limit = [self._runner.which("timeout") or "timeout", "--kill-after=5", str(_FREEPBX_START)]
-            self._runner.run([*limit, found.fwconsole, "start"])
+            self._runner.run([*within(self._runner, _FREEPBX_START), found.fwconsole, "start"])
         else:
             raise SipguardError(
                 f"Asterisk ran before and does not any more, and there is no {name} to start it: start it by hand"

@@ -11,7 +11,7 @@ import os
 import pwd
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from . import files
 from .files import Entry
 from .places import GROWING, PATTERNS, Unit
 
-__all__ = ["FOLDER", "LOCK_TIMEOUT", "Archive", "Kept", "changed", "journal_mark", "paths", "user"]
+__all__ = ["FOLDER", "LOCK_TIMEOUT", "Archive", "Kept", "changed", "paths", "user"]
 
 FOLDER = "/var/backups/sipguard"
 LOCK_TIMEOUT = 60  # s
@@ -43,7 +43,7 @@ class Kept:
     health: dict[str, Any] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
     folders: dict[str, list[int]] = field(default_factory=dict)  # of all files, and ours: mode, owner, group
-    # Of the switch's journal, whether a state was confirmed, and the cookies of those before it; None: not known.
+    # `Record.mark` of the switch's journal; None: not known.
     journal: dict[str, Any] | None = None
     user: list[int] | None = None  # its number and its group's
     config_dir: str = "/etc/asterisk"
@@ -158,13 +158,3 @@ def user() -> list[int] | None:
     except KeyError:
         return None
     return [found.pw_uid, found.pw_gid]
-
-
-def journal_mark(read: Callable[[], Any]) -> dict[str, Any] | None:
-    """What of the switch's journal tells one record from another, which ``read`` gives; None where it cannot be read."""
-    try:
-        record = read()
-    except SipguardError:
-        return None
-    confirmed = vars(record.confirmed) if record.confirmed else None
-    return {"confirmed": confirmed, "history": [saved.cookie for saved in record.history]}

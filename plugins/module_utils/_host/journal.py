@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from .._netfilter.persist import replace_file
 from .._netfilter.state import State
@@ -55,6 +56,11 @@ class Record:
     confirmed: Saved | None = None
     history: list[Saved] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+
+    def mark(self) -> dict[str, Any]:
+        """What tells one record from another, for JSON: the confirmed state, and the cookies of those before it."""
+        confirmed = asdict(self.confirmed) if self.confirmed else None
+        return {"confirmed": confirmed, "history": [saved.cookie for saved in self.history]}
 
     def outcome(self, cookie: str) -> Outcome | None:
         return next((outcome for outcome in self.outcomes if outcome.cookie == cookie), None)

@@ -104,7 +104,7 @@ class Order(GoingBack):
         self.host.asked.append("files")
         return []
 
-    def _asterisk(self, changed: list[str]) -> None:
+    def _asterisk(self, put_back: list[str]) -> None:
         """It runs."""
 
     def _leftovers(self) -> None:
@@ -222,16 +222,22 @@ STARTS = [
 ]
 
 
+def brought_up(loaded: set[str], *working: str) -> tuple[Pbx, GoingBack]:
+    """A host with these units on which Asterisk has died, after going back."""
+    host = Pbx()
+    host.units, host.working = loaded, set(working)
+    back = going_back(host)
+    back._asterisk([])
+    return host, back
+
+
 @pytest.mark.parametrize(("has_freepbx", "loaded", "starts"), STARTS)
 def test_it_is_started_by_what_starts_it_here(
     has_freepbx: bool, loaded: set[str], starts: str, root: Path, systemd: None
 ) -> None:
     if has_freepbx:
         install(root)
-    host = Pbx()
-    host.units, host.working = loaded, {starts}
-    back = going_back(host)
-    back._asterisk([])
+    host, back = brought_up(loaded, starts)
     assert (back._done, back._problems) == (["Asterisk was started"], [])
     unit = [f"systemctl reset-failed {starts}", f"systemctl restart {starts}"]
     assert host.done == (["fwconsole start"] if starts == "start" else unit)
@@ -243,19 +249,13 @@ def test_one_that_does_not_come_up_is_a_problem(
 ) -> None:
     if has_freepbx:
         install(root)
-    host = Pbx()
-    host.units = loaded
-    back = going_back(host)
-    back._asterisk([])
+    dummy, back = brought_up(loaded)
     assert (back._done, back._problems) == ([], ["Asterisk does not answer 90 s after it was started: see its log"])
 
 
 @pytest.mark.parametrize("loaded", [set(), {"freepbx.service"}], ids=str)
 def test_one_that_nothing_starts_is_a_problem(loaded: set[str], root: Path, systemd: None) -> None:
-    host = Pbx()
-    host.units = loaded
-    back = going_back(host)
-    back._asterisk([])
+    host, back = brought_up(loaded)
     assert host.done == []
     assert back._done == []
     assert "there is no asterisk.service to start it" in back._problems[0]
