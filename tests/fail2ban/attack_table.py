@@ -166,10 +166,9 @@ class Attack:
             made = Request(**self.request)
             if self.silent:
                 caller.send(made)
-            elif self.login is None:
-                caller.ask(made)
-            else:
-                caller.log_in(made, **self.login)
+                return
+            answer = caller.ask(made) if self.login is None else caller.log_in(made, **self.login)
+            assert answer.status, f"{self.name}: nobody answered"
 
 
 def manager_user(name: bytes) -> Callable[[Pbx, str], None]:
