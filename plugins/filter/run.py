@@ -9,6 +9,7 @@ older releases of Ansible would evaluate on the controller.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,18 +23,30 @@ _VERIFY_MODES = ("auto", "true", "false", "yes", "no", "on", "off", "1", "0")
 _REMEDIES: Sequence[tuple[re.Pattern[str], str]] = tuple(
     (re.compile(words, re.IGNORECASE), remedy)
     for words, remedy in (
+        (
+            r"no new connection gets in",
+            "wait until it has taken the rules back, see that pbx_admins has the address from which Ansible comes, then run again for it",
+        ),
         (r"cannot ask from", "see that the machine that asks (pbx_verify_from) answers, then run again for this host"),
-        (r"is full: |No space left", "make room on the host, then run again for it"),
+        (
+            r"is full: |No space left|No usable temporary directory|Errno 28",
+            "make room on the host, then run again for it",
+        ),
         (r"from which this host is administered", "add the address from which Ansible comes to pbx_admins"),
         (r"pbx_other_variables|cannot be used|would be right", "correct the variable in the inventory, then run again"),
         (r"is undefined|undefined variable", "define the variable that is named, or correct its name, then run again"),
+        (r"fail2ban does not run", "look at /var/log/fail2ban.log on the host, put that right, then run again for it"),
         (
-            r"does not run|not running|does not answer on its control socket|journalctl -u asterisk",
+            r"Asterisk refuses .* as a whole|cannot be told from the files",
+            "correct the line that is named, then run again for this host",
+        ),
+        (
+            r"does not run|not running|does not answer on its control socket|has not answered|journalctl -u asterisk",
             "look at 'journalctl -u asterisk' on the host and start Asterisk; pbx_asterisk_mode: observe hardens the rest without it",
         ),
         (
-            r"no longer answers|should be answered|but nothing came back",
-            "ask again with the playbook verify; look at 'sipguard why' on the host",
+            r"no longer answers|should be answered|should be stopped|but nothing came back|is damaged|is unprotected",
+            "ask again with the playbook verify; look at 'sipguard status' and 'sipguard why' on the host",
         ),
         (
             r"unreachable|timed out|Failed to connect|Permission denied|Connection refused",
@@ -65,20 +78,23 @@ def variable_objections(values: Mapping[str, Any], others: Sequence[str] = ()) -
     return [_plain(each) for each in found]
 
 
-def run_failure(result: Mapping[str, Any], task: str, before: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
-    """The ``reason`` and the ``remedy`` of a task's failed result. ``before`` are the answers of sip_probe before the run."""
+def run_failure(result: Mapping[str, Any], task: str) -> dict[str, str]:
+    """The ``reason`` and the ``remedy`` of a task's failed result."""
     results = [each for each in _listed(result.get("results")) if each.get("failed") or each.get("unreachable")]
-    failed = results or [result]
-    said = [str(each.get("msg") or each.get("module_stderr") or "failed") for each in failed]
-    wrong = [str(each) for each in result.get("wrong") or _missed(result, before)]
-    reason = _plain("; ".join(wrong or dict.fromkeys(said)))
+    wrong = result.get("wrong")
+    said = [str(each) for each in wrong] if wrong else [_said(each) for each in results or [result]]
+    reason = _plain("; ".join(dict.fromkeys(said)))
     text = f"unreachable: {reason}" if result.get("unreachable") else reason
     remedy = next((remedy for words, remedy in _REMEDIES if words.search(text)), _OTHERWISE)
     return {"task": _plain(task), "reason": text, "remedy": remedy}
 
 
-def _missed(result: Mapping[str, Any], before: object) -> list[str]:
-    return silenced(_listed(before), _listed(result["answers"])) if "answers" in result else []
+def _said(result: Mapping[str, Any]) -> str:
+    """What a module said; of one that died before it could, the last line of what Python said."""
+    message = str(result.get("msg") or "")
+    lines = [line.strip() for line in str(result.get("module_stderr") or "").split("\n")]
+    last = next((line for line in reversed(lines) if line and not line.startswith("Shared connection to ")), "")
+    return ": ".join(filter(None, (message.rstrip(".") if last else message, last))) or "failed"
 
 
 def _listed(value: object) -> list[Mapping[str, Any]]:
@@ -86,19 +102,77 @@ def _listed(value: object) -> list[Mapping[str, Any]]:
     return [each for each in value if isinstance(each, Mapping)] if isinstance(value, (list, tuple)) else []
 
 
-def silenced(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Which answers of sip_probe are missing afterwards, a sentence each."""
-    now = {_asked(each) for each in after if each.get("answered")}
-    lost = [each for each in before if each.get("answered") and _asked(each) not in now]
+def silenced(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], addresses: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Which answers of sip_probe are missing afterwards, a sentence each.
+
+    Not those that the host policy keeps from whoever asked, when ``addresses`` are what sipguard_info says of `askers`.
+    """
     return [
         f"a phone got an answer over {str(each['transport']).upper()} from {each['host']} port {each['port']} before the run, "
         "and it no longer answers"
-        for each in lost
+        for each in _lost(before, after)
+        if not _kept_out(each, addresses or {})
     ]
+
+
+def kept_out(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], addresses: Mapping[str, Any]
+) -> list[str]:
+    """The other answers that are missing, a sentence each."""
+    return [
+        f"the host policy admits no {str(each['transport']).upper()} from {_asker(each)} to port {each['port']}"
+        for each in _lost(before, after)
+        if _kept_out(each, addresses)
+    ]
+
+
+def askers(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The addresses by which the PBX knew those whose answers are missing."""
+    return sorted({_asker(each) for each in _lost(before, after)} - {""})
+
+
+def _lost(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    now = {_asked(each) for each in after if each.get("answered")}
+    return [each for each in before if each.get("answered") and _asked(each) not in now]
+
+
+def _asker(answer: Mapping[str, Any]) -> str:
+    seen = str(answer.get("received") or answer.get("source") or "")
+    try:
+        return str(ipaddress.ip_address(seen))
+    except ValueError:  # of a hostile answer
+        return ""
+
+
+def _kept_out(answer: Mapping[str, Any], addresses: Mapping[str, Any]) -> bool:
+    """Whether the host policy drops what was asked, for whoever asked it."""
+    about = addresses.get(_asker(answer), {})
+    for finding in _listed(about.get("findings")):
+        allowed = finding.get("allowed")
+        if (
+            finding.get("what") == "host"
+            and allowed is not None
+            and "nothing is stopped" not in str(finding.get("text"))
+        ):
+            ranges = allowed.get("udp" if answer["transport"] == "udp" else "tcp", [])
+            return not any(_within(int(answer["port"]), str(each)) for each in ranges)
+    return False
+
+
+def _within(port: int, ports: str) -> bool:
+    first, dummy, last = ports.partition(":")
+    return int(first) <= port <= int(last or first)
 
 
 def _asked(answer: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(answer.get(name)) for name in ("host", "transport", "port"))
+
+
+def readable(failures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The hosts of which any variable can be looked at: not those that stopped because one of them could not be."""
+    return [host for host, failure in failures.items() if "variables" not in str((failure or {}).get("task"))]
 
 
 def batch_outcome(
@@ -121,7 +195,7 @@ def batch_outcome(
             "reason": "lost on the way",
             "remedy": "its firewall goes back by itself unless it was confirmed; see that it answers, then run again for it",
         }
-        lines.append(_plain(f"{host}: {why['reason']}; what to do: {why['remedy']}"))
+        lines.append(_plain(f"{host}: {why['reason']}; what to do: {why['remedy']}", 3 * _MOST))
     if failed:
         back = "every host of it goes back to what it was, and " if rolls_back else ""
         lines.append(f"more than {float(limit):g} % of the batch failed: {back}no other batch begins")
@@ -157,5 +231,5 @@ class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        functions = (variable_objections, run_failure, silenced, batch_outcome, run_report)
+        functions = (variable_objections, run_failure, silenced, kept_out, askers, readable, batch_outcome, run_report)
         return {function.__name__: function for function in functions}

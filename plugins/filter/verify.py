@@ -188,6 +188,8 @@ class _View:
         self.seen: str = known[0] if known else answer["source"] or ""
         self.found = info["addresses"].get(self.seen, {}).get("found", {})
         self.trusted = TRUSTED in self.found
+        protocol = "udp" if self.transport == "udp" else "tcp"
+        self._no_pbx = not info["asterisk"] and f"{protocol} {answer['port']}" not in info["listening"]
         self.known = KNOWN in self.found
 
     def _stops(self, *slots: str) -> bool:
@@ -225,6 +227,8 @@ class _View:
         nobody = self.transport == "tcp" and self.answer["outcome"] == probe.REFUSED
         if nobody and "tcp" not in transports and self._phones.get("udp"):
             return _OPEN, "nothing listens there"
+        if self._no_pbx:
+            return _OPEN, "there is no Asterisk, and nothing listens"
         return _WRONG, "should be answered"
 
     def _stopped(self, strangers: bool) -> tuple[str, str]:

@@ -28,7 +28,9 @@ options:
     type: str
     default: ""
   force:
-    description: Restart it even if nothing waits for it, as far as M(sipguard.pbx.asterisk_sip_hardening) has written down.
+    description: >-
+      Restart it even if nothing waits for it, as far as M(sipguard.pbx.asterisk_sip_hardening) and M(sipguard.pbx.freepbx_setting) have
+      written down.
     type: bool
     default: false
   patience:
@@ -54,6 +56,7 @@ attributes:
     platforms: debian, linux
 seealso:
   - module: sipguard.pbx.asterisk_sip_hardening
+  - module: sipguard.pbx.freepbx_setting
 """
 
 EXAMPLES = r"""

@@ -149,7 +149,10 @@ options:
     choices: [critical, high, medium, low, info, never]
     default: never
   reload:
-    description: Let Asterisk read what changed, and read it back. V(false) only edits files, for an image or a stopped Asterisk.
+    description:
+      - Let Asterisk read what changed, and read it back. V(false) only edits files, for an image or a stopped Asterisk.
+      - Where Asterisk does not run, settings are refused, because nobody could see what it makes of them. O(logger), O(manager) and
+        O(state=absent) are written all the same, for its next start.
     type: bool
     default: true
   backup:
@@ -307,6 +310,10 @@ restart_needed:
   type: list
   elements: str
   sample: ["pjsip.conf [tls] method"]
+running:
+  description: Whether Asterisk runs.
+  returned: success
+  type: bool
 backup:
   description: The folder with the files as they were; empty where nothing was changed.
   returned: success
@@ -346,6 +353,7 @@ _NOTHING: dict[str, Any] = {
     "effective": {},
     "reloaded": [],
     "restart_needed": [],
+    "running": False,
     "backup": "",
 }
 
@@ -453,6 +461,7 @@ def _apply(module: AnsibleModule) -> tuple[dict[str, Any], list[str], str]:
         "effective": outcome.effective,
         "reloaded": outcome.reloaded,
         "restart_needed": outcome.restart_needed,
+        "running": asterisk.running,
         "backup": outcome.backup,
     }
     failing = ""

@@ -23,7 +23,9 @@ description:
   - >-
     It is of use where the other modules are given C(table=filter). The tables mangle and raw are never flushed by FreePBX,
     and are what the role uses there unless it is told otherwise.
-  - Lines of others in these files stay byte for byte, and so do owner and mode.
+  - >-
+    Lines of others in these files stay byte for byte, and so does the mode. A file with the block becomes root's if it was not: FreePBX
+    loads nothing of a file of anybody else's.
   - FreePBX's firewall is never restarted, and its chains are never changed.
 options:
   state:
@@ -31,7 +33,7 @@ options:
       - V(present) keeps the block.
       - >-
         V(absent) takes it away, and a file that was not there before with it. FreePBX's custom rules are switched off again if this
-        module has switched them on and no lines of others are left.
+        module has switched them on. They stay on, with a warning, for lines of others that were added or changed since.
     type: str
     choices: [present, absent]
     default: present
@@ -49,6 +51,15 @@ options:
       - V(false) neither reads nor changes FreePBX's settings, for an image whose database does not run.
     type: bool
     default: true
+  activate_others:
+    description:
+      - >-
+        Lines of others in these files do nothing while FreePBX's custom rules are off, or the file is not root's. Without this option the
+        module fails rather than have FreePBX load such lines too: drafts that somebody has forgotten could shut everybody out, or let
+        strangers in, at the next start of its firewall.
+      - V(true) says that they have been looked at and shall be loaded. With O(state=absent) custom rules then stay on for them.
+    type: bool
+    default: false
   backend:
     description: Which iptables to read the rules from. V(auto) takes what the command iptables is on the host, as FreePBX does.
     type: str
@@ -64,6 +75,11 @@ options:
       - The module fails, and changes nothing, unless that cookie is still pending. Empty means that no switch is used.
     type: str
     default: ""
+notes:
+  - >-
+    FreePBX itself makes both files writable for every user of the host (mode 0666) with each C(fwconsole chown), and so at each start.
+    While custom rules are on, whoever can write there can write root's rules. The module leaves the mode alone, because it would not
+    last, and warns when it switches custom rules on.
 requirements:
   - FreePBX 17 on the host, with its PHP and its module firewall
   - iptables 1.8 (nft or legacy)
@@ -96,6 +112,10 @@ EXAMPLES = r"""
 - name: Keep scanners out, by rules that FreePBX knows of
   sipguard.pbx.sip_ua_blocklist:
     table: filter
+
+- name: The same beside rules of your own that were waiting in these files
+  sipguard.pbx.freepbx_custom_rules:
+    activate_others: true
 
 - name: As if it had never been there
   sipguard.pbx.freepbx_custom_rules:
@@ -146,6 +166,7 @@ def main() -> None:
             state=dict(type="str", default="present", choices=["present", "absent"]),
             families=dict(type="list", elements="str", default=["ipv4", "ipv6"], choices=["ipv4", "ipv6"]),
             enable=dict(type="bool", default=True),
+            activate_others=dict(type="bool", default=False),
             backend=dict(type="str", default="auto", choices=["auto", "nft", "legacy"]),
             lock_timeout=dict(type="int", default=30),
             switch=dict(type="str", default=""),
@@ -177,18 +198,30 @@ class _Work:
         if self._present and self._freepbx is None:
             raise SipguardError("FreePBX was not found on this host: there is no /etc/freepbx.conf, or no fwconsole")
         # Whoever has never switched anything on need not ask FreePBX, which takes a moment.
-        asking = options["enable"] and (self._present or freepbx_rules.switched_on(FAMILIES))
+        memory = freepbx_rules.memory(FAMILIES)
+        asking = options["enable"] and (self._present or freepbx_rules.ENABLED in memory)
         firewall = self._firewall() if asking else None
         self._before = self._after = firewall.settings["customrules"] if firewall else ""
         switching = self._present and firewall is not None and not firewall.on("customrules")
+        others, activate = freepbx_rules.others(FAMILIES), options["activate_others"]
+        if switching:
+            self._switch_on(others, activate)
+            memory = freepbx_rules.remember(others)
         chains = self._chains(options, check) if self._present else dict.fromkeys(FAMILIES)
         self._changes = {
-            family: freepbx_rules.plan(family, wanted, enabled=switching)[0] for family, wanted in chains.items()
+            family: freepbx_rules.plan(family, wanted, memory=memory, adopt=activate)[0]
+            for family, wanted in chains.items()
         }
-        if switching:
-            self._after = "enabled"
-        elif not self._present and firewall is not None and not self._left():
-            self._after = "disabled"
+        for family, change in self._changes.items():
+            if change.skipped:
+                raise SipguardError(
+                    f"{change.path} is not root's, so FreePBX loads nothing of it; made root's, it would also have FreePBX load "
+                    f"{freepbx_rules.others([family])}, which sipguard has not written: {_REMEDY}"
+                )
+        if not self._present and firewall is not None and firewall.on("customrules"):
+            off, said = freepbx_rules.leaving(others, memory, activate)
+            self.warnings += [said] if said else []
+            self._after = "disabled" if off else self._before
 
     def _firewall(self) -> freepbx_firewall.Firewall | None:
         if self._freepbx is None:
@@ -230,9 +263,19 @@ class _Work:
                 )
         return chains
 
-    def _left(self) -> bool:
-        """Whether lines of others for iptables are left in the files."""
-        return any(freepbx_rules.has_lines(change.after or b"") for change in self._changes.values())
+    def _switch_on(self, others: freepbx_rules.Others, activate: bool) -> None:
+        """Everything in the files becomes root's rules with it."""
+        if others and not activate:
+            raise SipguardError(
+                f"FreePBX's custom rules are off; switched on, they would also have FreePBX load {others}, which sipguard has not "
+                f"written: {_REMEDY}"
+            )
+        self._after = "enabled"
+        for path, mode in freepbx_rules.writable(FAMILIES):
+            self.warnings.append(
+                f"{path} can be written by others than root (mode {mode:04o}, which FreePBX gives it at each start), and with custom rules "
+                "on FreePBX runs each of its lines as root: see 'Who may write these files' in docs/guides/freepbx.md"
+            )
 
     def carry_out(self) -> None:
         done: list[freepbx_rules.Change] = []
@@ -272,11 +315,17 @@ class _Work:
             found = change.before if side == "before" else change.after
             if change.changed:
                 shown = "" if found is None else found.decode("utf-8", "replace")
-                text += f"# {change.path}{'' if found is not None else ' (not there)'}\n{shown}"
+                about = "" if found is not None else " (not there)"
+                if side == "before" and change.owner and change.heir:
+                    about = " (of user {} and group {}, so FreePBX loads nothing of it)".format(*change.owner)
+                text += f"# {change.path}{about}\n{shown}"
         return text
 
 
 _NO_DIFF = {"before": "", "after": ""}
+_REMEDY = (
+    "look at them, then remove them, or set activate_others (pbx_firewall_freepbx_rules_others in the role) to true"
+)
 
 if __name__ == "__main__":
     main()

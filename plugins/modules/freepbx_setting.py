@@ -18,6 +18,9 @@ description:
     writes them with FreePBX's own PHP classes, and leaves C(Apply Config) to be done or does it.
   - The values are read back after writing. If they did not arrive, or cannot be applied, the earlier ones are put back.
   - Values never appear in the process list, and FreePBX's credentials never in any output.
+  - >-
+    A transport of PJSIP keeps its address, its port and its TLS until Asterisk is restarted, unless V(pjsip_allow_reload) is V(yes), which
+    FreePBX advises against. RV(restart_needed) says what waits, and M(sipguard.pbx.asterisk_restart) knows of it.
 options:
   settings:
     description:
@@ -61,6 +64,8 @@ attributes:
     description: Hosts it runs on.
     support: full
     platforms: debian
+seealso:
+  - module: sipguard.pbx.asterisk_restart
 """
 
 EXAMPLES = r"""
@@ -99,11 +104,20 @@ reloaded:
   description: Whether C(fwconsole reload) was run.
   returned: success
   type: bool
+restart_needed:
+  description: >-
+    What the Asterisk that runs will follow only after a restart, of this run and of earlier ones. After O(reload) these are options of
+    transports that have changed, whoever changed them; without it, settings that will need a restart once they are applied.
+  returned: success
+  type: list
+  elements: str
+  sample: ["pjsip.transports.conf [0.0.0.0-tls] method"]
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._asterisk import freepbx, freepbx_settings
+from ..module_utils._asterisk import freepbx, freepbx_settings, freepbx_transports, notes
+from ..module_utils._asterisk.cli import Cli
 from ..module_utils._netfilter.runner import HostRunner
 from ..module_utils._sip.errors import SipguardError
 
@@ -118,7 +132,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        done = _apply(module)
+        done, restart_needed = _apply(module)
     except SipguardError as error:
         module.fail_json(msg=str(error))
     texts = {name: freepbx_settings.diff_text(getattr(done, name)) for name in ("before", "after")}
@@ -128,18 +142,37 @@ def main() -> None:
         before=done.before,
         after=done.after,
         reloaded=done.reloaded,
+        restart_needed=restart_needed,
     )
 
 
-def _apply(module: AnsibleModule) -> freepbx_settings.Applied:
-    """Raises SipguardError with nothing changed."""
+def _apply(module: AnsibleModule) -> tuple[freepbx_settings.Applied, list[str]]:
+    """What was done, and what waits for a restart. Raises SipguardError with nothing changed."""
     found = freepbx.detect()
     if found is None:
         raise SipguardError("FreePBX was not found on this host: there is no /etc/freepbx.conf, or no fwconsole")
     options = module.params
-    return freepbx_settings.apply(
+    transports = freepbx_transports.read(found.config_dir)
+    done = freepbx_settings.apply(
         found, HostRunner(), options["settings"], reload=options["reload"], check=module.check_mode
     )
+    told = list(done.transports)
+    try:
+        if done.reloaded:
+            told = freepbx_transports.waiting(transports, freepbx_transports.read(found.config_dir))
+        return done, _note(Cli(HostRunner(), found.config_dir), [] if module.check_mode else told)
+    except SipguardError as error:
+        # The settings are what they should be.
+        module.warn(f"what waits for a restart of Asterisk could not be written down: {error}")
+        return done, told
+
+
+def _note(cli: Cli, told: list[str]) -> list[str]:
+    """Write down what waits; all that does. Without Asterisk nothing does. Raises SipguardError."""
+    if not cli.running():
+        return []
+    notes.add(cli, notes.RESTART, told)
+    return notes.read(cli, notes.RESTART)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,10 @@ options:
     type: list
     elements: str
     default: []
+  removing:
+    description: Leave out of RV(problems) what only keeps sipguard from coming, an unsupported release or a kernel that lacks an extension.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Can run in check mode. It never changes anything.
@@ -122,7 +126,9 @@ def main() -> None:
     """The host -> findings."""
     module = AnsibleModule(
         argument_spec=dict(
-            trunks=dict(type="bool", default=False), callers=dict(type="list", elements="str", default=[])
+            trunks=dict(type="bool", default=False),
+            callers=dict(type="list", elements="str", default=[]),
+            removing=dict(type="bool", default=False),
         ),
         supports_check_mode=True,
     )
@@ -135,7 +141,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for warning in cold:
         module.warn(warning)
-    module.exit_json(changed=False, cold_trunks=cold, **asdict(inspect(runner)))
+    module.exit_json(changed=False, cold_trunks=cold, **asdict(inspect(runner, module.params["removing"])))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ description:
     is none the worse.
   - Brings all of it back. What was banned meanwhile stays banned, bans and exceptions that were cleared come back, and packages
     that were installed stay installed. C(sipguard rollback) then leads to what was there before the run.
-  - Asterisk's configuration comes back as a whole, so whatever somebody else has changed in it meanwhile goes.
+  - Asterisk's configuration comes back as a whole, so whatever somebody else has changed in it meanwhile goes. FreePBX has it in its
+    database all the same. Where files that it generates come back older, its pages say "Apply Config"; files that it has made since stay.
 options:
   state:
     description:

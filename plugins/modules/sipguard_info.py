@@ -21,6 +21,11 @@ options:
     type: list
     elements: str
     default: []
+  ports:
+    description: Ports of which to find out whether anything listens to them.
+    type: list
+    elements: int
+    default: []
 requirements:
   - root, or CAP_NET_ADMIN in a container
 attributes:
@@ -85,6 +90,16 @@ families:
       stopped_packets: 1204
       observed_packets: 0
       top: [{signature: anywhere friendly-scanner, packets: 1203}]
+asterisk:
+  description: Whether Asterisk is installed.
+  returned: always
+  type: bool
+listening:
+  description: Those of O(ports) to which something listens, each with its protocol.
+  returned: always
+  type: list
+  elements: str
+  sample: [tcp 5060, udp 5060]
 sipband:
   description: What the service sipband does, in a few words; empty where there is none.
   returned: always
@@ -125,6 +140,7 @@ addresses:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._host import report
+from ..module_utils._host.listeners import listeners
 from ..module_utils._host.why import Scene, parse_address
 from ..module_utils._netfilter.persist import Store
 from ..module_utils._netfilter.runner import runner_for
@@ -134,7 +150,10 @@ from ..module_utils._sip.errors import SipguardError
 def main() -> None:
     """The host -> findings."""
     module = AnsibleModule(
-        argument_spec=dict(addresses=dict(type="list", elements="str", default=[])), supports_check_mode=True
+        argument_spec=dict(
+            addresses=dict(type="list", elements="str", default=[]), ports=dict(type="list", elements="int", default=[])
+        ),
+        supports_check_mode=True,
     )
     try:
         addresses = {entry: parse_address(entry) for entry in module.params["addresses"]}
@@ -145,7 +164,11 @@ def main() -> None:
     except SipguardError as error:
         module.fail_json(msg=str(error))
     names = ("protected", "observing", "backend", "families", "sets", "sipband")
-    module.exit_json(changed=False, addresses=why, **{name: found[name] for name in names})
+    asterisk = runner.which("asterisk") is not None
+    listening = sorted(listeners(module.params["ports"]))
+    module.exit_json(
+        changed=False, addresses=why, asterisk=asterisk, listening=listening, **{name: found[name] for name in names}
+    )
 
 
 if __name__ == "__main__":

@@ -137,3 +137,7 @@ def test_module_refuses(pbx: Pbx) -> None:
     assert pbx.apply(MODULE, {**OPTIONS, "reload": False})["changed"]
     pbx.start()
     assert outcome(manager(pbx), "112") == "112"
+    pbx.stop()
+    taken = pbx.four_runs(MODULE, {"state": "absent"})
+    assert "it reads that when it starts" in str(taken["warnings"])
+    assert pbx.read("extensions.conf") == EXTENSIONS

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk import freepbx_transports
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.freepbx import PLACES, CustomPlace, place_for
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk.tree import ConfigDirectory, load
 from tests.asterisk.harness import Pbx
@@ -194,3 +195,67 @@ def test_an_addition_to_nothing_loses_what_is_below_it(pbx: Pbx, freepbx: dict[s
     assert "allow_transfer : true" in words(pbx.cli("pjsip show endpoint 1001"))
     pbx.boot({**freepbx, place.file: ours})
     assert "allow_transfer : false" in words(pbx.cli("pjsip show endpoint 1001"))
+
+
+TRANSPORTS = "pjsip.transports.conf"
+UDP = "[0.0.0.0-udp]\ntype=transport\nprotocol=udp\nbind=0.0.0.0:5060\nallow_reload=no\n"
+TLS = (
+    "[0.0.0.0-tls]\ntype=transport\nprotocol=tls\nbind=0.0.0.0:5061\nmethod=tlsv1_2\nverify_client=no\n"
+    "external_media_address=192.0.2.1\nallow_reload=no\n"
+)
+TCP = "[0.0.0.0-tcp]\ntype=transport\nprotocol=tcp\nbind=0.0.0.0:5060\nallow_reload=no\n"
+ALLOWED = "allow_reload=yes\n"
+
+
+def changed(old: str, new: str, before: str = UDP + TLS) -> tuple[str, str]:
+    assert old in before
+    return before, before.replace(old, new, 1)
+
+
+def allowed(text: str) -> str:
+    return text.replace("allow_reload=no\n", ALLOWED)
+
+
+# What FreePBX has written, what it writes anew, and what of that waits for a restart.
+CHANGES = {
+    "port": (*changed("0:5060", "0:5070"), ["[0.0.0.0-udp] bind"]),
+    "port, from now on reloadable": (*changed(UDP, allowed(UDP).replace("0:5060", "0:5070")), []),
+    "method": (*changed("tlsv1_2", "tlsv1_1"), ["[0.0.0.0-tls] method"]),
+    "method, from now on reloadable": (*changed(TLS, allowed(TLS).replace("tlsv1_2", "tlsv1_1")), []),
+    "verification": (*changed("verify_client=no", "verify_client=yes"), ["[0.0.0.0-tls] verify_client"]),
+    "address behind a NAT": (*changed("address=192.0.2.1", "address=192.0.2.2"), []),
+    "a new one": (*changed(UDP, UDP + TCP), []),
+    "one less": (*changed(TLS, ""), ["[0.0.0.0-tls]"]),
+    "one less, reloadable": (*changed(allowed(TLS), "", UDP + allowed(TLS)), ["[0.0.0.0-tls]"]),
+}
+
+
+def transports(pbx: Pbx) -> tuple[str, str]:
+    """The sockets of SIP, and what Asterisk says of its transports."""
+    said = [words(pbx.cli(f"pjsip show transport 0.0.0.0-{each}")) for each in ("udp", "tls", "tcp")]
+    listed = pbx.check(["ss", "-Hlntu"]).splitlines()
+    sockets = {" ".join(line.split()[0:5:4]) for line in listed}
+    return " ".join(sorted(each for each in sockets if each.rpartition(":")[2] in ("5060", "5061", "5070"))), str(said)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_reload_does_not_bring_waits_for_a_restart(
+    pbx: Pbx, freepbx: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    *texts, waits = CHANGES[name]
+    assert UDP in freepbx[TRANSPORTS]
+    files = [{**freepbx, TRANSPORTS: freepbx[TRANSPORTS].replace(UDP, str(text))} for text in texts]
+    read = []
+    for number, each in enumerate(files):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for file, content in each.items():
+            (folder / file).write_text(content, encoding="utf-8")
+        read.append(freepbx_transports.read(str(folder)))
+    assert freepbx_transports.waiting(*read) == [f"{TRANSPORTS} {each}" for each in waits]
+    pbx.boot(files[0])
+    pbx.write(TRANSPORTS, files[1][TRANSPORTS])
+    pbx.cli("core reload")
+    reloaded = transports(pbx)
+    pbx.restart()
+    assert (reloaded != transports(pbx)) is bool(waits), reloaded

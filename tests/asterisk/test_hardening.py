@@ -235,6 +235,25 @@ def test_asterisk_that_does_not_run_is_not_guessed_at(hosted: tuple[Pbx, str]) -
     assert again["effective"]
 
 
+def test_asterisk_that_does_not_run_can_be_asked_about_and_left(hosted: tuple[Pbx, str]) -> None:
+    """A look says what differs; what may wait for the next start is written, and so is what stood there before us."""
+    pbx, name = hosted
+    text = pbx.read(name)
+    pbx.apply(MODULE, {})
+    pbx.stop()
+    looked = pbx.apply(MODULE, {"profile": "strict"}, check=True)
+    assert looked["changed"]
+    assert not looked["running"]
+    assert "it has to be started first" in str(looked["warnings"])
+    companions = pbx.four_runs(MODULE, {"logger": {}, "manager": {}, "only": ["logger", "manager"]})
+    assert "it reads that when it starts" in str(companions["warnings"])
+    pbx.four_runs(MODULE, {"state": "absent"})
+    assert pbx.read(name) == text
+    assert "sipguard" not in pbx.read("manager.conf") + pbx.read("logger.conf")
+    pbx.start()
+    assert not pbx.apply(MODULE, {"state": "absent"})["changed"]
+
+
 def test_what_was_edited_and_never_read_is_read(hosted: tuple[Pbx, str]) -> None:
     pbx, _name = hosted
     pbx.apply(MODULE, {"reload": False})

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,32 @@ def test_a_host_without_asterisk_is_left_alone(pbx: Pbx) -> None:
         pbx.check(["mv", "/usr/sbin/away", "/usr/sbin/asterisk"])
 
 
+def elsewhere(pbx: Pbx, folder: str) -> None:
+    """Asterisk with its logs in that folder, as who has taken Asterisk over may say."""
+    pbx.reset(PJSIP)
+    pbx.write("asterisk.conf", f"[directories]\nastlogdir => {folder}\n" + pbx.read("asterisk.conf"))
+    pbx.start()
+
+
+def test_nothing_is_made_for_asterisk_where_it_may_make_nothing_itself(pbx: Pbx) -> None:
+    pbx.check(["mkdir", "-m", "755", "/srv/roots"])
+    try:
+        elsewhere(pbx, "/srv/roots")
+        pbx.apply(MODULE, {"logger": {}})
+        assert pbx.check(["find", "/srv/roots", "-mindepth", "1"]) == ""
+    finally:
+        pbx.check(["rm", "-r", "/srv/roots"])
+
+
+@pytest.mark.parametrize("folder", ["/srv/*", "/srv/a { rotate 1", "/srv/../etc"])
+def test_a_folder_that_logrotate_would_misread_is_refused(pbx: Pbx, folder: str) -> None:
+    elsewhere(pbx, folder)
+    assert "astlogdir is " + folder in pbx.refused(MODULE, {"logger": {}})
+    assert pbx.apply(MODULE, {})["changed"]
+    pbx.four_runs(MODULE, {"state": "absent", "logger": {}})
+    assert pbx.read("pjsip.conf") == PJSIP_CONF
+
+
 def test_who_reads_the_log_and_who_listens(pbx: Pbx) -> None:
     result = pbx.four_runs(MODULE, {"logger": {}, "manager": {}})
     text = pbx.read("manager.conf")
@@ -360,6 +387,49 @@ def test_freepbx_keeps_its_files(freepbx: Pbx) -> None:
     back = freepbx.snapshot()
     kept = {path for path in before if path.endswith(" content") and path.startswith("/etc/asterisk")}
     assert {path for path in kept if back.get(path) != before[path]} == set()
+
+
+def remove(freepbx: Pbx, extension: str) -> None:
+    """What FreePBX does when somebody removes it on its page: what it generates lacks it, custom files are as they were."""
+    for name in ("pjsip.endpoint.conf", "pjsip.aor.conf", "pjsip.auth.conf"):
+        blocks = re.split(r"(?m)^(?=\[)", freepbx.read(name))
+        freepbx.write(name, "".join(each for each in blocks if not re.match(rf"\[{extension}(-auth)?\]", each)))
+    freepbx.cli("module reload res_pjsip.so")
+    assert eventually(lambda: "Unable to find object" in freepbx.cli(f"pjsip show endpoint {extension}"), pause=0.1)
+
+
+@pytest.mark.parametrize("arguments", [{"profile": "strict"}, {"profile": "baseline"}, {"state": "absent"}], ids=str)
+def test_extension_of_freepbx_that_was_removed_takes_its_addition_along(
+    freepbx: Pbx, arguments: dict[str, Any]
+) -> None:
+    """Asterisk reads nothing behind an addition to what is not there: it is ours, so we put it right."""
+    name = "pjsip.endpoint_custom_post.conf"
+    theirs = "[provider](+^type$=^endpoint$)\nlanguage = xx\n"
+    freepbx.write(name, theirs)
+    freepbx.apply(MODULE, {"profile": "strict"})
+    own, mine = freepbx.read(name).split(theirs)[::-1]
+    assert "[1001](+" in own
+    freepbx.write(name, own + theirs + mine)  # as where the page of an extension was before theirs
+    remove(freepbx, "1001")
+    assert "language : xx" not in " ".join(freepbx.cli("pjsip show endpoint provider").split())
+    freepbx.four_runs(MODULE, arguments)
+    text = freepbx.read(name)
+    assert "[1001]" not in text
+    assert theirs in text
+    shown = " ".join(freepbx.cli("pjsip show endpoint provider").split())
+    assert "language : xx" in shown
+    assert ("allow_transfer : false" in shown) is (arguments.get("profile") == "strict")
+
+
+def test_a_line_that_somebody_wrote_for_a_removed_extension_is_his(freepbx: Pbx) -> None:
+    name = "pjsip.endpoint_custom_post.conf"
+    freepbx.write(name, "[1001](+^type$=^endpoint$)\nlanguage = xx\n")
+    freepbx.apply(MODULE, {"profile": "strict"})
+    remove(freepbx, "1001")
+    before = freepbx.snapshot()
+    for arguments in ({"profile": "strict"}, {"state": "absent"}):
+        assert "put it right first" in freepbx.module(MODULE, arguments)["msg"]
+    assert freepbx.snapshot() == before
 
 
 def test_what_the_wizard_makes_is_told(pbx: Pbx) -> None:

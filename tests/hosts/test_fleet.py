@@ -136,6 +136,45 @@ def test_a_host_whose_phones_get_no_answer_any_more_goes_back(office: Controller
     assert "SIPGUARD" in other.rules()
 
 
+def test_a_host_policy_that_admits_no_phone_from_the_controller_is_no_fault(
+    office: Controller, mixed: dict[str, LabHost]
+) -> None:
+    """Nobody has said that a phone may come from there. The run says that it cannot tell."""
+    pbx = mixed["pbx"]
+    office.harden(pbx, pbx_firewall_state="absent")
+    office.give("pbx", pbx_firewall_host_policy=[{"name": "sip", "from": ["lan"]}], pbx_lan=["192.0.2.0/24"])
+    done = office.harden(pbx, pbx_verify_timeout=1, pbx_verify_patience=2, **HERE)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"the host policy admits no UDP from \S+ to port 5060", done.stdout)
+    assert "name a machine that it admits in pbx_verify_from" in done.stdout
+    assert "SIPGUARD-HOST" in pbx.rules()
+    again = office.harden(pbx, pbx_verify_timeout=1)
+    assert recap(again.stdout, "pbx")["changed"] == 0, again.stdout
+
+
+def test_a_host_whose_asterisk_does_not_run_can_be_hardened_without_it_and_left(
+    office: Controller, mixed: dict[str, LabHost]
+) -> None:
+    """As the report of a host that was refused says."""
+    pbx = mixed["pbx"]
+    office.harden(pbx, pbx_firewall_state="absent")
+    pbx.run("systemctl", "stop", "asterisk")
+    before = everything(pbx)
+    try:
+        done = office.harden(pbx, pbx_asterisk_mode="observe", **HERE)
+        assert done.returncode == 0, done.stdout
+        assert "SIPGUARD" in pbx.rules()
+        again = office.harden(pbx, pbx_asterisk_mode="observe")
+        assert again.returncode == 0, again.stdout
+        assert recap(again.stdout, "pbx")["changed"] == 0, again.stdout
+        done = office.harden(pbx, pbx_firewall_state="absent")
+        assert done.returncode == 0, done.stdout
+        assert everything(pbx) == before
+    finally:
+        pbx.run("systemctl", "start", "asterisk")
+        assert eventually(partial(has_asterisk, pbx))
+
+
 def test_who_goes_back_from_taking_everything_away_has_its_bans_again(
     office: Controller, mixed: dict[str, LabHost]
 ) -> None:

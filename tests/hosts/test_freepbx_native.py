@@ -45,7 +45,8 @@ def neighbours(host: Machine) -> Neighbours:
 
 @pytest.fixture
 def native(host: Machine) -> Iterator[Machine]:
-    host.apply("freepbx_custom_rules")
+    # FOREIGN is waiting there while custom rules are off.
+    host.apply("freepbx_custom_rules", activate_others=True)
     host.apply("sip_ua_blocklist", **UA)
     yield host
     host.apply("freepbx_custom_rules", state="absent")
@@ -82,6 +83,17 @@ def test_block_is_loaded_by_every_rebuild(native: Machine, neighbours: Neighbour
     assert {family: native.run("cat", file) for family, file in FILES.items()} == files
 
 
+def test_file_that_is_not_roots_is_loaded_again(native: Machine) -> None:
+    before = own(native)
+    native.run("chown", "asterisk", *FILES.values())
+    for options, changed in (({"check": True}, True), ({}, True), ({}, False)):
+        assert native.apply("freepbx_custom_rules", activate_others=True, **options)["changed"] is changed
+    assert native.run("stat", "-c", "%U %G", *FILES.values()) == "root root\n" * 2
+    awaits(native, RUNNING, "fwconsole", "firewall", "restart")
+    assert "not owned by root" not in log(native)
+    assert own(native) == before
+
+
 def test_cycle_takes_ours_for_no_invader(native: Machine, neighbours: Neighbours) -> None:
     before = own(native)
     cycle(native)
@@ -98,6 +110,23 @@ def test_without_it_a_rebuild_leaves_the_host_open(host: Machine, neighbours: Ne
     assert "SIPGUARD" not in "\n".join(rules(host, "INPUT"))
     assert neighbours.hears(OPEN, OPEN)
     host.apply("sip_ua_blocklist", table="filter", state="absent")
+
+
+def test_drafts_of_others_stay_drafts(host: Machine) -> None:
+    """A rebuild would shut out everybody."""
+    drafts = f"{FOREIGN}-P INPUT DROP\n-I INPUT 1 -j DROP\n"
+    for file in FILES.values():
+        host.write(file, drafts)
+    try:
+        result = host.module("freepbx_custom_rules")
+        assert result.get("failed"), result
+        assert "3 lines of /etc/firewall-4.rules and 3 lines of /etc/firewall-6.rules" in result["msg"]
+        awaits(host, RUNNING, "fwconsole", "firewall", "restart")
+        assert rules(host, "INPUT")[0] != "-j DROP"
+        assert {host.run("cat", file) for file in FILES.values()} == {drafts}
+    finally:
+        for file in FILES.values():
+            host.write(file, FOREIGN)
 
 
 def test_absent_leaves_what_was_there(host: Machine) -> None:

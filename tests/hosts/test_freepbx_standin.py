@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The sipguard.pbx contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stand-in for FreePBX 17 itself: does it do what docs/freepbx-standin.md says of FreePBX? Nothing of ours is on this host."""
+"""The stand-in for FreePBX 17 itself: does it do what docs/freepbx-standin.md says of FreePBX? Nothing of ours stays on this host."""
 
 from __future__ import annotations
 
@@ -361,6 +361,39 @@ def test_reset_empties_fail2bans_chains_under_it(host: Machine) -> None:
     host.run("fail2ban-client", "unban", "--all")
 
 
+def lost_bans(host: Machine) -> list[str]:
+    """Jails whose bans the audit misses, and where."""
+    found = host.apply("asterisk_sip_hardening", audit_only=True)["findings"]
+    lost = [each for each in found if each["id"] == "freepbx-bans-lost"]
+    return [name for each in lost for name in (*each["subjects"], *each["places"])]
+
+
+def test_audit_sees_bans_that_a_reset_has_lost(host: Machine) -> None:
+    assert eventually(lambda: "asterisk-iptables" in host.call("fail2ban-client", "status").stdout)
+    for address in ("203.0.113.5", "2001:db8::5"):
+        host.run("fail2ban-client", "set", "asterisk-iptables", "banip", address)
+    assert eventually(lambda: "2001:db8::5" in "".join(rules(host, "fail2ban-SIP", "ip6tables")))
+    assert "203.0.113.5" in "".join(rules(host, "fail2ban-SIP"))
+    assert lost_bans(host) == []
+    flush(host, "reset")
+    assert lost_bans(host) == ["asterisk-iptables", "iptables", "ip6tables"]
+    # as the finding says
+    host.run("fail2ban-client", "reload", "--restart", "asterisk-iptables")
+    assert eventually(lambda: lost_bans(host) == [])
+    host.run("fail2ban-client", "unban", "--all")
+
+
+def test_audit_sees_bans_of_ipv6_that_a_stop_has_lost(host: Machine) -> None:
+    """The rules of IPv4 are put back as text."""
+    assert eventually(lambda: "sshd" in host.call("fail2ban-client", "status").stdout)
+    for address in ("203.0.113.6", "2001:db8::6"):
+        host.run("fail2ban-client", "set", "sshd", "banip", address)
+    assert eventually(lambda: "2001:db8::6" in "".join(rules(host, "fail2ban-SSH", "ip6tables")))
+    flush(host, "stop")
+    assert lost_bans(host) == ["sshd", "ip6tables"]
+    host.run("fail2ban-client", "unban", "--all")
+
+
 def test_sync_takes_whom_it_does_not_know_out_of_every_jail(host: Machine) -> None:
     assert eventually(lambda: "sshd" in host.call("fail2ban-client", "status").stdout)
     host.run("fwconsole", "firewall", "trust", "198.51.100.0/24")
@@ -411,3 +444,38 @@ def test_asterisk_is_started_by_fwconsole_alone(host: Machine) -> None:
     assert host.call("systemctl", "is-active", "asterisk.service").returncode != 0
     assert host.run("systemctl", "is-active", "freepbx.service") == "active\n"
     assert "1001" in host.run("asterisk", "-rx", "pjsip show endpoints")
+
+
+def test_its_own_user_of_the_manager_is_no_finding(host: Machine) -> None:
+    """Nobody may give it another secret: its firewall logs in with this one."""
+    assert "username: firewall" in host.run("asterisk", "-rx", "manager show user firewall")
+    found = host.apply("asterisk_sip_hardening", audit_only=True)["findings"]
+    assert [each for each in found if "firewall" in str(each["subjects"]) and "manager" in each["id"]] == []
+
+
+def test_transport_keeps_its_port_until_a_restart(host: Machine) -> None:
+    """What a run has written down, the next ones know, and the restart."""
+
+    def heard() -> str:
+        return " ".join(line.split()[3] for line in host.run("ss", "-Hlnu").splitlines() if ":50" in line.split()[3])
+
+    before = heard()
+    assert "0.0.0.0:5060" in before
+    moved = {"sipsettings": {"udpport-0.0.0.0": 5070}}
+    done = host.apply("freepbx_setting", settings=moved, reload=True)
+    waits = ["pjsip.transports.conf [0.0.0.0-udp] bind"]
+    assert (done["changed"], done["reloaded"], done["restart_needed"]) == (True, True, waits)
+    assert heard() == before
+    again = host.apply("freepbx_setting", settings=moved, reload=True)
+    assert (again["changed"], again["restart_needed"]) == (False, waits)
+    only = {"settings": {}, "only": ["settings"], "profile": "baseline"}
+    assert host.apply("asterisk_sip_hardening", check=True, **only)["restart_needed"] == waits
+    assert host.apply("asterisk_restart")["restarted"]
+    assert "0.0.0.0:5070" in heard()
+    assert host.apply("freepbx_setting", settings=moved, reload=True)["restart_needed"] == []
+    # Whom FreePBX lets reload its transports it need not be said.
+    back = {"sipsettings": {**done["before"]["sipsettings"], "pjsip_allow_reload": "yes"}}
+    assert host.apply("freepbx_setting", settings=back, reload=True)["restart_needed"] == []
+    assert heard() == before
+    host.apply("freepbx_setting", settings={"sipsettings": {"pjsip_allow_reload": None}}, reload=True)
+    host.run("rm", "-rf", "/var/lib/sipguard")

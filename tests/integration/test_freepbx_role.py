@@ -120,10 +120,45 @@ def test_not_in_a_table_that_freepbx_does_not_load(site: Site, freepbx: Jail) ->
     assert "'mangle' cannot be used with pbx_firewall_freepbx_rules" in said
 
 
+def test_not_in_a_table_that_freepbx_empties(site: Site, freepbx: Jail) -> None:
+    said = site.refused(pbx_firewall_table="filter")
+    assert "'filter' cannot be used beside FreePBX" in said
+    assert site.changed(pbx_firewall_table="filter", pbx_firewall_state="absent") == 0
+
+
+def test_a_host_that_may_not_come_any_more_may_go(site: Site) -> None:
+    """Its release has reached its end, packages may not be installed, and a number is none that a change could be confirmed within."""
+    site.changed()
+    assert site.blocks()
+    system = "PRETTY_NAME='Debian 9'\nID=debian\nVERSION_ID=9\n"
+    site.lab.pbx.run("sh", "-ec", "rm /etc/os-release; cat >/etc/os-release", stdin=system)
+    unfit = {"pbx_firewall_persistence": "netfilter-persistent", "pbx_firewall_confirm_within": 1}
+    said = site.refused(**unfit)
+    assert "Debian 9 is not supported" in said
+    assert "pbx_firewall_confirm_within" in said
+    assert site.changed(pbx_firewall_state="absent", **unfit) > 0
+    assert own(site) == {4: "", 6: ""}
+
+
 def test_not_while_freepbx_would_only_flush(site: Site, freepbx: Jail) -> None:
     freepbx.set_firewall("status", "")
     assert "FreePBX's firewall is switched off" in site.refused(pbx_firewall_freepbx_rules=True)
     assert freepbx.firewall() is None
+
+
+def test_not_where_drafts_of_others_would_come_into_force(site: Site, freepbx: Jail) -> None:
+    site.lab.pbx.run("sh", "-ec", f"cat >{FILES[0]}; chmod 666 {FILES[0]}", stdin="-P INPUT DROP\n")
+    said = site.refused(**NATIVE)
+    assert "1 line of /etc/firewall-4.rules, which sipguard has not written" in said
+    assert "pbx_firewall_freepbx_rules_others" in said
+    assert freepbx.firewall() is None
+    wanted = {**NATIVE, "pbx_firewall_freepbx_rules_others": True}
+    assert site.changed(**wanted) > 0
+    assert freepbx.firewall()["customrules"] == "enabled"
+    assert site.changed(**NATIVE) == 0
+    assert site.changed(pbx_firewall_state="absent", **NATIVE) > 0
+    assert site.lab.pbx.run("cat", FILES[0]) == "-P INPUT DROP\n"
+    assert freepbx.firewall()["customrules"] == "disabled"
 
 
 def own(site: Site) -> dict[int, str]:

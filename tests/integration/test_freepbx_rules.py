@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -298,7 +299,9 @@ def test_freepbx_is_told_to_load_custom_rules(jail: Jail) -> None:
     # whoever was there before keeps what he needs
     with (etc / "firewall-4.rules").open("a") as stream:
         stream.write("-A INPUT -s 192.0.2.0/24 -j ACCEPT\n")
-    assert run(jail, state="absent")["changed"]
+    absent = run(jail, state="absent")
+    assert absent["changed"]
+    assert "stay on for 1 line of /etc/firewall-4.rules" in str(absent["warnings"])
     assert jail.firewall()["customrules"] == "enabled"
     assert (etc / "firewall-4.rules").read_text() == "-A INPUT -s 192.0.2.0/24 -j ACCEPT\n"
     assert not (etc / "firewall-6.rules").exists()
@@ -314,6 +317,122 @@ def test_custom_rules_go_off_again_where_we_switched_them_on(jail: Jail) -> None
     run(jail)
     run(jail, state="absent")
     assert jail.firewall() == {"customrules": "enabled"}
+
+
+DRAFTS = {
+    "firewall-4.rules": "# not yet\n-A INPUT -p tcp --dport 22 -j DROP\n-P INPUT DROP\n",
+    "firewall-6.rules": "-P INPUT DROP\n",
+}
+DRAFTED = "2 lines of /etc/firewall-4.rules and 1 line of /etc/firewall-6.rules"
+
+
+def put(jail: Jail, files: dict[str, str], mode: int = 0o666, owner: int = 0) -> None:
+    for name, text in files.items():
+        path = jail.root / "etc" / name
+        path.write_text(text)
+        path.chmod(mode)
+        os.chown(path, owner, owner)
+
+
+def texts(jail: Jail) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (jail.root / "etc").glob("firewall-?.rules")}
+
+
+def test_drafts_of_others_do_not_come_into_force_unasked(jail: Jail) -> None:
+    put(jail, DRAFTS)
+    for options in ({}, {"families": ["ipv4"]}, {"families": ["ipv6"]}):
+        for check in (True, False):
+            result = run(jail, check=check, **options)
+            assert result.get("failed"), result
+            assert f"have FreePBX load {DRAFTED}, which sipguard has not written" in result["msg"]
+            assert "activate_others" in result["msg"]
+            assert "pbx_firewall_freepbx_rules_others" in result["msg"]
+    assert jail.firewall() is None
+    assert texts(jail) == DRAFTS
+    # what nobody would load is nobody's rule
+    put(jail, dict.fromkeys(DRAFTS, "# -P INPUT DROP\n; -P INPUT DROP\n\n \n"))
+    assert run(jail)["custom_rules"] == "enabled"
+
+
+def test_drafts_of_others_that_somebody_wants(jail: Jail) -> None:
+    put(jail, DRAFTS)
+    check, real = run(jail, check=True, activate_others=True), run(jail, activate_others=True)
+    assert check["diff"] == real["diff"]
+    assert jail.firewall()["customrules"] == "enabled"
+    assert all(texts(jail)[name].startswith(text) for name, text in DRAFTS.items())
+    # it is done, whoever says so no more
+    assert not run(jail)["changed"]
+    assert not run(jail, activate_others=True)["changed"]
+    # as it was found
+    check, real = run(jail, check=True, state="absent"), run(jail, state="absent")
+    assert check["diff"] == real["diff"]
+    assert f"does not load {DRAFTED} any more" in str(real["warnings"])
+    assert texts(jail) == DRAFTS
+    assert jail.firewall()["customrules"] == "disabled"
+    # as it is wanted
+    run(jail, activate_others=True)
+    kept = run(jail, state="absent", activate_others=True)
+    assert f"stay on for {DRAFTED}" in str(kept["warnings"])
+    assert texts(jail) == DRAFTS
+    assert jail.firewall()["customrules"] == "enabled"
+
+
+def test_drafts_that_were_changed_meanwhile_stay_in_force(jail: Jail) -> None:
+    put(jail, DRAFTS)
+    run(jail, activate_others=True)
+    path = jail.root / "etc/firewall-6.rules"
+    path.write_text(path.read_text().replace("-P INPUT DROP", "-A INPUT -s 2001:db8::/32 -j DROP"))
+    absent = run(jail, state="absent")
+    assert f"stay on for {DRAFTED}" in str(absent["warnings"])
+    assert jail.firewall()["customrules"] == "enabled"
+
+
+def test_who_switched_it_on_is_known_to_the_block_of_the_other_family(jail: Jail) -> None:
+    run(jail, families=["ipv4"])
+    run(jail, families=["ipv6"])
+    assert list(texts(jail)) == ["firewall-6.rules"]
+    assert run(jail, state="absent")["custom_rules"] == "disabled"
+
+
+def test_files_that_anybody_can_write_are_a_warning_once(jail: Jail) -> None:
+    put(jail, {"firewall-4.rules": ""})
+    put(jail, {"firewall-6.rules": ""}, 0o644)
+    for check in (True, False):
+        (warning,) = run(jail, check=check)["warnings"]
+        assert "/etc/firewall-4.rules can be written by others than root (mode 0666" in str(warning)
+    assert not run(jail).get("warnings")
+    assert (jail.root / "etc/firewall-4.rules").stat().st_mode & 0o777 == 0o666
+
+
+@pytest.mark.parametrize("mine", [False, True])
+def test_file_that_is_not_roots_would_not_be_loaded(jail: Jail, mine: bool) -> None:
+    path = jail.root / "etc/firewall-4.rules"
+    if mine:
+        run(jail)
+    else:
+        jail.set_firewall("advancedsettings", {"customrules": "enabled"})
+        put(jail, {"firewall-4.rules": "# nothing yet\n"})
+    os.chown(path, 1234, 1234)
+    check = run(jail, check=True)
+    assert check["changed"]
+    assert path.stat().st_uid == 1234
+    assert "(of user 1234 and group 1234, so FreePBX loads nothing of it)" in check["diff"]["before"]
+    real = run(jail)
+    assert real["diff"] == check["diff"]
+    assert (path.stat().st_uid, path.stat().st_gid) == (0, 0)
+    for again in (run(jail, check=True), run(jail)):
+        assert not again["changed"]
+    # what others have written in there was not loaded either
+    path.write_text(path.read_text() + "-P INPUT DROP\n")
+    os.chown(path, 1234, 1234)
+    for check_mode in (True, False):
+        result = run(jail, check=check_mode)
+        assert result.get("failed"), result
+        assert "/etc/firewall-4.rules is not root's" in result["msg"]
+        assert "1 line of /etc/firewall-4.rules, which sipguard has not written" in result["msg"]
+    assert path.stat().st_uid == 1234
+    assert run(jail, activate_others=True)["changed"]
+    assert path.stat().st_uid == 0
 
 
 @pytest.mark.parametrize("why", ["is switched off", "no firewall module", "could not be started"])

@@ -422,3 +422,87 @@ def test_firewall_settings_that_do_not_exist(jail: Jail) -> None:
 def test_looking_at_the_firewall_stores_nothing(jail: Jail) -> None:
     assert not jail.module({"settings": {"firewall": {"customrules": "disabled"}}}, check=True)["changed"]
     assert jail.firewall() is None
+
+
+# -- transports
+
+PORT = {"sipsettings": {"udpport-0.0.0.0": 5070}}
+BIND = "pjsip.transports.conf [0.0.0.0-udp] bind"
+NOTE = "var/lib/sipguard/asterisk-restart"
+
+
+def runs(jail: Jail, since: str = "yesterday") -> None:
+    """An Asterisk answers; it is another one when it began at another time."""
+    answers = f"""\
+#!/bin/sh
+case "$*" in
+    *"core show version") echo "Asterisk 22.10.0 built by a test" ;;
+    *"core show settings") echo "  Startup time:                {since}" ;;
+esac
+"""
+    jail._script("asterisk", answers)
+
+
+def test_a_changed_transport_waits_for_a_restart(jail: Jail) -> None:
+    runs(jail)
+    wanted = {"settings": PORT, "reload": True}
+    assert jail.module(wanted, check=True)["restart_needed"] == []
+    assert not (jail.root / NOTE).exists()
+    done = jail.module(wanted)
+    assert (done["changed"], done["reloaded"], done["restart_needed"]) == (True, True, [BIND])
+    assert BIND in (jail.root / NOTE).read_text()
+    again = jail.module(wanted)
+    assert (again["changed"], again["restart_needed"]) == (False, [BIND])
+    assert jail.module({"settings": {}}, check=True)["restart_needed"] == [BIND]
+    runs(jail, since="today")
+    assert jail.module(wanted)["restart_needed"] == []
+
+
+def test_a_transport_that_is_not_applied_yet_will_wait(jail: Jail) -> None:
+    runs(jail)
+    keys = {"udpport-0.0.0.0": 5070, "verify_server": "yes", "rtpstart": 12000}
+    waits = ["FreePBX sipsettings.udpport-0.0.0.0", "FreePBX sipsettings.verify_server"]
+    assert jail.module({"settings": {"sipsettings": keys}})["restart_needed"] == waits
+    # whoever has changed it, a page or an earlier run
+    runs(jail, since="today")
+    assert jail.module({"settings": PORT, "reload": True})["restart_needed"] == [BIND]
+
+
+@pytest.mark.parametrize("reload", [True, False])
+def test_a_transport_that_may_be_reloaded_waits_for_nothing(jail: Jail, reload: bool) -> None:
+    runs(jail)
+    wanted = {"sipsettings": {**PORT["sipsettings"], "pjsip_allow_reload": "yes"}}
+    done = jail.module({"settings": wanted, "reload": reload})
+    assert (done["changed"], done["restart_needed"]) == (True, [])
+    wanted = {"sipsettings": {"udpport-0.0.0.0": 5080}}
+    assert jail.module({"settings": wanted, "reload": reload})["restart_needed"] == []
+    wanted = {"sipsettings": {"udpport-0.0.0.0": 5090, "pjsip_allow_reload": None}}
+    assert len(jail.module({"settings": wanted, "reload": reload})["restart_needed"]) == 1
+
+
+def test_tls_waits_where_there_is_a_transport_of_it(jail: Jail) -> None:
+    runs(jail)
+    other = {"method": "tlsv1_2", "externip": "192.0.2.1", "rtpstart": 12000}
+    done = jail.module({"settings": {"sipsettings": other}, "reload": True})
+    assert (done["changed"], done["restart_needed"]) == (True, [])
+    # a new one is opened at once
+    binds = {"udp": {"0.0.0.0": "on"}, "tls": {"0.0.0.0": "on"}}
+    new = {"sipsettings": {"binds": binds, "tlsport-0.0.0.0": 5061}}
+    assert jail.module({"settings": new, "reload": True})["restart_needed"] == []
+    changed = {"sipsettings": {"method": "tlsv1_3", "binds": {"tls": {"0.0.0.0": "on"}}}}
+    waits = ["pjsip.transports.conf [0.0.0.0-udp]", "pjsip.transports.conf [0.0.0.0-tls] method"]
+    assert jail.module({"settings": changed, "reload": True})["restart_needed"] == waits
+
+
+def test_nothing_waits_where_asterisk_does_not_run(jail: Jail) -> None:
+    done = jail.module({"settings": PORT, "reload": True})
+    assert (done["reloaded"], done["restart_needed"]) == (True, [])
+    assert not (jail.root / NOTE).exists()
+
+
+def test_settings_stay_where_a_note_cannot_be_written(jail: Jail) -> None:
+    runs(jail)
+    (jail.root / "var/lib/sipguard").write_text("no folder")
+    done = jail.module({"settings": PORT, "reload": True})
+    assert (done["changed"], done["restart_needed"], jail.stored("udpport-0.0.0.0")) == (True, [BIND], "5070")
+    assert "could not be written down" in str(done["warnings"])

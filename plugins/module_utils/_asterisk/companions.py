@@ -25,6 +25,7 @@ from .freepbx import FreePBX
 from .planner import Plan, make_sections
 from .proof import require_editable
 from .settings import Satisfied
+from .transaction import open_folder_of
 from .tree import ConfigDirectory, Tree, is_true, load
 
 __all__ = [
@@ -138,23 +139,21 @@ def plan_logger(directory: ConfigDirectory, logger: Logger, host: FreePBX | None
 def prepare_files(directory: str, names: Iterable[str], user: str) -> None:
     """Make the log files, for Asterisk's user and its group alone: answers to challenges are written into one of them.
 
-    Asterisk itself would make them readable by everybody, and keeps the mode of files that are there.
+    Asterisk itself would make them readable by everybody, and keeps the mode of files that are there. Nothing is made in a folder in
+    which that user may make nothing.
     """
     with contextlib.suppress(OSError, KeyError):
-        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        entry = pwd.getpwnam(user)
+        folder = open_folder_of(directory, entry.pw_uid, entry.pw_gid)
         try:
-            about = os.fstat(folder)
-            owner, group = about.st_uid, about.st_gid
-            if user:
-                entry = pwd.getpwnam(user)
-                owner, group = entry.pw_uid, entry.pw_gid
             for name in names:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
                 with contextlib.suppress(OSError):
                     file = os.open(name, flags, 0o640, dir_fd=folder)
                     try:
-                        if stat.S_ISREG(os.fstat(file).st_mode):
-                            os.fchown(file, owner, group)
+                        about = os.fstat(file)
+                        if stat.S_ISREG(about.st_mode) and about.st_nlink == 1:
+                            os.fchown(file, entry.pw_uid, entry.pw_gid)
                             os.fchmod(file, 0o640)
                     finally:
                         os.close(file)

@@ -191,6 +191,11 @@ class FreePBX:
             return Permission(False, f"{shown} is not a regular file")
         return Permission(True)
 
+    def keeps(self, path: str) -> bool:
+        """Whether what is below its configuration's directory is FreePBX's own: no custom file, and none of sipguard's."""
+        name = os.path.basename(path)
+        return path.startswith(f"{self.config_dir}/") and not (_CUSTOM.fullmatch(name) or "sipguard" in name)
+
     def attributes(self) -> Attributes:
         """What a new custom file is to have: most of its neighbours' owner, group and mode, else asterisk's and 0640."""
         found = Counter(self._custom_files())

@@ -153,6 +153,9 @@ try {
             throw $sipguard_error;
         }
         $sipguard_answer = ['stage' => 'done'];
+    } elseif ($sipguard_asked['do'] === 'pending') {
+        needreload();
+        $sipguard_answer = ['stage' => 'done'];
     } elseif ($sipguard_asked['do'] === 'firewall') {
         $sipguard_answer = ['stage' => 'done'] + sipguard_firewall_state();
     } else {
@@ -183,6 +186,10 @@ class Api:
     def write(self, values: Settings) -> None:
         """All of the values or, with SipguardError, none. FreePBX then says "Apply Config", unless they are its firewall's."""
         self._call("write", values)
+
+    def say_pending(self) -> None:
+        """Have FreePBX say "Apply Config" on its pages. Raises SipguardError."""
+        self._call("pending", {})
 
     def reload(self) -> None:
         """`fwconsole reload`. Raises SipguardError when FreePBX still has something to apply afterwards; its exit status tells little."""

@@ -56,15 +56,18 @@ def read(runner: Runner) -> str | None:
         return None
 
 
-def put_back(runner: Runner, value: str) -> bool:
+def put_back(runner: Runner, value: str, against: str = "") -> bool:
     """Make the setting what ``read`` has found; whether that was a change. Raises SipguardError.
 
-    Without FreePBX, or its firewall module, nothing is changed.
+    ``against`` is why it may not be switched on, "" for nothing; it is raised only where the setting would have to be. Without FreePBX,
+    or its firewall module, nothing is changed.
     """
     api = _api(runner)
     now = None if api is None else _stored(api)
     if api is None or now is None or is_on(now) == is_on(value):
         return False
+    if against and is_on(value):
+        raise SipguardError(against)
     api.write({_SECTION: {_KEY: value or None}})
     if is_on(_stored(api) or "") != is_on(value):
         raise SipguardError("FreePBX did not take back the value of its setting customrules")

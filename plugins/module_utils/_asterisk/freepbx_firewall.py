@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,12 +32,17 @@ _ZONES = {"pjsip": ("other", "internal"), "chansip": ("internal",), "iax": ("int
 # drivers/Iptables.class.php: one rule for each interface.
 _INTERFACE = re.compile(r"-A fpbxinterfaces -i (\S+)(?: .*)? -j zone-(\w+)")
 _ADDRESS = re.compile(r"^\d+:\s+(\S+)\s+inet6?\s+(\S+)")
-_BANNED = re.compile(r"Currently banned:\s*(\d+)")
+_BANNED = re.compile(r"Banned IP list:[ \t]*(.*)")
 _JAILS = re.compile(r"Jail list:\s*(.*)")
 _COMMANDS = {4: "iptables", 6: "ip6tables"}
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_TARGET = re.compile(r" -[jg] (\S+)")
+_SOURCE = re.compile(r"(?<!!) -s (\S+) ")
+# Sets, and lists of the match recent, which hold the addresses themselves.
+_HELD = re.compile(r" --(?:match-set|name) (\S+) ")
 
 Address = Any  # an IPv4Address or IPv6Address
+Network = Any  # an IPv4Network or IPv6Network
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,10 @@ class Firewall:
 
 @dataclass(frozen=True)
 class Jail:
-    """A jail of fail2ban's that bans by iptables: its name, how many it has banned, and names that its chain may have."""
+    """A jail of fail2ban's that bans by iptables: its name, whom it has banned, and names that its chain may have."""
 
     name: str
-    banned: int
+    banned: tuple[Network, ...]
     chains: tuple[str, ...]
 
 
@@ -91,6 +96,49 @@ class Host:
     def built(self, version: int) -> bool:
         """Whether FreePBX's chains stand in that family's INPUT."""
         return any(line.startswith("-A INPUT ") and "-j fpbxfirewall" in line for line in self.rules.get(version, ()))
+
+    def stops(self, version: int, jail: Jail) -> bool:
+        """Whether whom the jail has banned in that family meets a rule that says so: INPUT leads there, and the rule is there.
+
+        Below FreePBX's own jump INPUT is never reached, because its chains end with a drop. Of a set it is enough that INPUT asks it:
+        FreePBX flushes rules, and no sets.
+        """
+        banned = [each for each in jail.banned if each.version == version]
+        lists = {*jail.chains, *(f"{each}6" for each in jail.chains)}
+        reached = set()
+        for rule in self._chain(version, "INPUT") if banned else ():
+            target, held = _TARGET.search(rule), _HELD.search(rule)
+            if held and held[1] in lists:
+                return True
+            if target and target[1] == "fpbxfirewall":
+                break
+            if target and target[1] in jail.chains:
+                reached.add(target[1])
+        stopped = {_network(found) for chain in reached for found in self._sources(version, chain)}
+        return stopped.issuperset(banned)
+
+    def _chain(self, version: int, name: str) -> Iterator[str]:
+        """The rules of a chain of table filter, in order."""
+        table = "filter"
+        for line in self.rules.get(version, ()):
+            if line.startswith("*"):
+                table = line[1:].strip()
+            elif table == "filter" and line.startswith(f"-A {name} "):
+                yield line
+
+    def _sources(self, version: int, name: str) -> Iterator[str]:
+        """Whom the rules of a chain are about that do not let pass."""
+        for rule in self._chain(version, name):
+            source, target = _SOURCE.search(rule), _TARGET.search(rule)
+            if source and target and target[1] not in ("ACCEPT", "RETURN"):
+                yield source[1]
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
 
 
 def read(freepbx: FreePBX, runner: Runner) -> Firewall | None:
@@ -126,12 +174,14 @@ def look(freepbx: FreePBX, runner: Runner) -> Host:
         firewall = read(freepbx, runner)
     except SipguardError:
         firewall = None
+    # First whom fail2ban has banned, then the rules: who is banned meanwhile must not look as if a rule were missing.
+    jails = _jails(runner)
     rules = {version: _output(runner, f"{command}-save") for version, command in _COMMANDS.items()}
     return Host(
         firewall,
         {version: tuple(text.splitlines()) for version, text in rules.items() if text is not None},
         _addresses(runner),
-        _jails(runner),
+        jails,
         freepbx.version or "",
     )
 
@@ -172,13 +222,15 @@ def _jails(runner: Runner) -> tuple[Jail, ...]:
         name = name.strip()
         if not _NAME.fullmatch(name):
             continue
-        banned = _BANNED.search(_text(runner, "fail2ban-client", "status", name))
-        if banned is None or banned[1] == "0":
+        said = _BANNED.search(_text(runner, "fail2ban-client", "status", name))
+        # what a jail bans may be no address, such as the name of a user
+        banned = tuple(found for found in map(_network, said[1].split() if said else ()) if found is not None)
+        if not banned:
             continue
         for action in _text(runner, "fail2ban-client", "get", name, "actions").strip().split("\n")[-1].split(","):
             action = action.strip()
             if action.startswith("iptables") and _NAME.fullmatch(action):
                 chain = _text(runner, "fail2ban-client", "get", name, "action", action, "name").strip() or name
                 # Sangoma's actions and fail2ban's own.
-                made.append(Jail(name, int(banned[1]), (f"fail2ban-{chain}", f"f2b-{chain}")))
+                made.append(Jail(name, banned, (f"fail2ban-{chain}", f"f2b-{chain}")))
     return tuple(made)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._sip.errors import OptionError, SipguardError
+from . import freepbx_transports
 from .freepbx import FreePBX
 from .freepbx_api import SECTIONS, Api, Settings
 from .runner import Runner
@@ -48,6 +49,7 @@ _SIPSETTINGS: dict[str, Kind] = {
     "verify_client": _YES_NO,
     "verify_server": _YES_NO,
 }
+_ALLOW_RELOAD = "pjsip_allow_reload"
 # One of these for every address of `binds`.
 _PER_BIND = re.compile(r"(udp|tcp|tls|ws|wss)(port|extport|domain|extip|localnet)-[0-9A-Fa-f.:\[\]]{2,50}")
 
@@ -84,12 +86,16 @@ _SECRET = re.compile(r"AMPDB|AMPMGR|ASTMANAGER|PASS|SECRET|TOKEN|CRED|HASH|API_?
 
 @dataclass(frozen=True)
 class Applied:
-    """What came of it. ``before`` and ``after`` have the shape of the settings that were asked for; None is "not stored"."""
+    """What came of it. ``before`` and ``after`` have the shape of the settings that were asked for; None is "not stored".
+
+    ``transports`` are the settings that have changed and that Asterisk does not follow when they are applied.
+    """
 
     changed: bool
     before: Settings
     after: Settings
     reloaded: bool
+    transports: tuple[str, ...] = ()
 
 
 def apply(freepbx: FreePBX, runner: Runner, settings: Mapping[str, Any], *, reload: bool, check: bool) -> Applied:
@@ -101,7 +107,7 @@ def apply(freepbx: FreePBX, runner: Runner, settings: Mapping[str, Any], *, relo
     wanted = _checked(settings)
     api = Api(freepbx, runner)
     try:
-        state = _read(api, wanted)
+        state = _read(api, {**wanted, "sipsettings": {**wanted["sipsettings"], **_besides(wanted["sipsettings"])}})
     except SipguardError as error:
         raise SipguardError(f"{error}; nothing was changed") from None
     wanted["advanced"] = {
@@ -122,7 +128,20 @@ def apply(freepbx: FreePBX, runner: Runner, settings: Mapping[str, Any], *, relo
         _asked(before, settings),
         _asked(after, settings),
         reload and not check and (differs or pending),
+        tuple(f"FreePBX sipsettings.{key}" for key in _kept(changes["sipsettings"], state["sipsettings"])),
     )
+
+
+def _besides(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What is looked at as well, because it decides whether Asterisk follows a change of a transport."""
+    return {_ALLOW_RELOAD: None} if freepbx_transports.keys(wanted) else {}
+
+
+def _kept(changes: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """Keys of a transport that have changed, unless Asterisk may reload transports."""
+    found = freepbx_transports.keys(changes)
+    allowed = changes.get(_ALLOW_RELOAD, state[_ALLOW_RELOAD]["value"]) if found else ""
+    return [] if allowed == "yes" else found
 
 
 def _read(api: Api, keys: Settings) -> dict[str, Any]:

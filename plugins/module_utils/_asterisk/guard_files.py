@@ -86,9 +86,11 @@ def apply(place: Place, guard: guards.Guard | None, runner: Runner, *, reload: b
     cli = Cli(runner, place.config_dir)
     needed = reload and changed != [program]
     if needed and not cli.running():
-        raise SipguardError(
-            "Asterisk does not run, so nobody could see what it makes of the dialplan; start it, or set reload to false"
-        )
+        unseen = "Asterisk does not run, so nobody could see what it makes of the dialplan"
+        if guard is not None:
+            raise SipguardError(f"{unseen}; start it, or set reload to false")
+        warnings.append(f"{unseen}: it reads that when it starts")
+        needed = False
     if not check:
         _carry_out(directory, before, wanted, changed, cli if needed else None, result)
     return result

@@ -31,6 +31,8 @@ from .tree import ConfigDirectory, load, shown
 __all__ = ["Asterisk", "Outcome", "Request", "find", "harden"]
 
 _NO_CHAN_SIP = 21
+# Whoever has taken Asterisk over says where its logs are; it stands in a file of root's for logrotate.
+_PLAIN = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._+-]+)+/?|/")
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,11 @@ def find(runner: Runner, request: Request) -> Asterisk:
         if driver not in used:
             raise OptionError("drivers", driver, f"this host uses {', '.join(used) or 'neither'} ({config_dir})")
     logs = cli.directories()["astlogdir"] if version is not None else ""
+    if request.logger is not None and request.state == "present" and not _PLAIN.fullmatch(logs or "/"):
+        raise SipguardError(
+            f"astlogdir is {shown(logs)}, which logrotate would read as something else; letters, digits and signs of ._+- between"
+            " slashes would be right, or no log files of ours"
+        )
     return Asterisk(
         cli, directory, version, running, tuple(request.drivers) or used, host, logs, _user(cli) if running else ""
     )
@@ -175,9 +182,15 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
     outcome.files = files
     outcome.before, outcome.after = _diff(made)
     todo = sorted({plan.tree.name for plan in made if plan.files})
+    reloads = request.reload and asterisk.running
     if files and request.reload and not asterisk.running:
-        raise SipguardError(
-            f"Asterisk does not run, so nobody could see what it makes of {', '.join(todo)}; start it, or set reload to false"
+        # What stood there before us, a log file and a user of AMI may wait for the next start. Settings of every telephone may not.
+        unseen = f"Asterisk does not run, so nobody could see what it makes of {', '.join(todo)}"
+        refused = request.state == "present" and "settings" in request.only
+        if refused and not check:
+            raise SipguardError(f"{unseen}; start it, or set reload to false")
+        outcome.warnings.append(
+            unseen + (": it has to be started first" if refused else ": it reads that when it starts")
         )
     if files and not check:
         full = {asterisk.directory.full(name): content for name, content in files.items()}
@@ -187,7 +200,7 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
         try:
             if request.backup:
                 outcome.backup = transaction.backup(request.backup_dir)
-            _apply(asterisk, request, made, todo, transaction, outcome)
+            _apply(asterisk, request, reloads, made, todo, transaction, outcome)
         except SipguardError:
             # a run that has changed nothing must not push out what an earlier one has kept
             if outcome.backup and transaction.is_undone():
@@ -195,7 +208,7 @@ def harden(asterisk: Asterisk, request: Request, check: bool) -> Outcome:
             raise
         finally:
             transaction.forget()
-    elif not files and asterisk.running and request.reload:
+    elif not files and reloads:
         _look(asterisk, made, check, outcome)
     if not check:
         told = sorted(
@@ -235,6 +248,7 @@ def _diff(made: Sequence[Plan]) -> tuple[str, str]:
 def _apply(
     asterisk: Asterisk,
     request: Request,
+    reloads: bool,
     made: Sequence[Plan],
     todo: Sequence[str],
     transaction: Transaction,
@@ -243,7 +257,7 @@ def _apply(
     """Commit, let Asterisk read it, look, and undo on any doubt."""
     if asterisk.running:
         notes.add(asterisk.cli, notes.UNREAD, todo)
-    if not request.reload:
+    if not reloads:
         transaction.commit()
         return
     if request.logger is not None and "logger.conf" in todo:

@@ -51,23 +51,37 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Base:
-    """A configuration as it is (``tree``), and where to read it as it would be without us."""
+    """A configuration as it is (``tree``), and as it would be without us: ``clean``, to be read in ``directory``."""
 
     tree: Tree
+    clean: Tree
     directory: ConfigDirectory
     reverted: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def _base(wanted: Wanted, name: str) -> _Base:
-    tree = load(wanted.directory, name)
+    """Both ways to read a configuration.
+
+    A line of ours may be what is wrong with it: Asterisk refuses an addition to a section that has gone since, as that of a telephone
+    that was removed on FreePBX's pages, and what stands behind that line is seen only without it.
+    """
+    tree = clean = load(wanted.directory, name)
+    seen: set[str] = set()
     held: dict[str, bytes] = {}
-    for file, document in tree.files.items():
-        if os.path.isabs(file) or (wanted.host is not None and not wanted.host.may_edit(file)):
-            continue
-        content = reverted(document)
-        if content != document.render():
-            held[file] = content
-    return _Base(tree, ConfigDirectory(wanted.directory.path, held), held)
+    while True:
+        found: dict[str, bytes] = {}
+        for file, document in clean.files.items():
+            if file in seen or os.path.isabs(file) or (wanted.host is not None and not wanted.host.may_edit(file)):
+                continue
+            seen.add(file)
+            tree.files.setdefault(file, document)
+            content = reverted(document)
+            if content != document.render():
+                found[file] = content
+        if not found:
+            return _Base(tree, clean, ConfigDirectory(wanted.directory.path, held), held)
+        held |= found
+        clean = load(ConfigDirectory(wanted.directory.path, held), name)
 
 
 def present(wanted: Wanted) -> list[planner.Plan]:
@@ -85,8 +99,8 @@ def present(wanted: Wanted) -> list[planner.Plan]:
         settings = catalogue.override(wanted.settings, usual, driver, wanted.version, documented)
         exceptions = catalogue.parse_exceptions(wanted.exceptions, driver, wanted.version, documented)
         base = _base(wanted, FILES[driver])
-        require_editable(base.tree)
-        tree = load(base.directory, FILES[driver]) if base.reverted else base.tree
+        tree = base.clean
+        require_editable(tree)
         plan = planner.make(base.directory, tree, driver, settings, exceptions, wanted.host)
         if driver == "pjsip" and any(each.last("type") for each in load(wanted.directory, _WIZARD).objects()):
             plan.left.append(f"{_WIZARD} has objects of its own, which are not edited: set the options there by hand")
@@ -126,7 +140,7 @@ def _companions(wanted: Wanted) -> list[planner.Plan]:
 def _logger(wanted: Wanted) -> list[planner.Plan]:
     base = _base(wanted, "logger.conf")
     if wanted.logger is not None:
-        require_editable(base.tree)
+        require_editable(base.clean)
         logger = companions.parse_logger(wanted.logger)
         return [_difference(base, companions.plan_logger(base.directory, logger, wanted.host))]
     return [_difference(base, planner.Plan(base.tree))] if base.reverted else []
@@ -135,7 +149,7 @@ def _logger(wanted: Wanted) -> list[planner.Plan]:
 def _manager(wanted: Wanted) -> list[planner.Plan]:
     base = _base(wanted, "manager.conf")
     if wanted.manager is not None:
-        require_editable(base.tree)
+        require_editable(base.clean)
         manager = companions.parse_manager(wanted.manager)
         secret = companions.secret_of(base.tree, manager)
         return [_difference(base, companions.plan_manager(base.directory, manager, secret, wanted.host))]
@@ -149,8 +163,7 @@ def absent(wanted: Wanted) -> list[planner.Plan]:
     for name in (name for part in PARTS if part in wanted.only for name in files[part]):
         base = _base(wanted, name)
         if base.reverted:
-            require_editable(base.tree)
-            require_editable(load(base.directory, name))
+            require_editable(base.clean)
             found.append(_difference(base, planner.Plan(base.tree)))
     return found
 

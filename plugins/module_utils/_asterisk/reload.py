@@ -31,6 +31,7 @@ from secrets import token_hex
 from .._sip.errors import SipguardError
 from .cli import Cli, NoSuchCommand, clean
 from .effective import Effective
+from .transaction import open_folder_of
 
 __all__ = ["FILES", "RESTART", "Reloaded", "commands", "reload"]
 
@@ -211,25 +212,24 @@ class _Ear:
         return {}
 
     def _make(self) -> int:
-        logs = os.open(self._logs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        user, group = self._owner()
+        logs = open_folder_of(self._logs, user, group)
         try:
             os.mkdir(self._name, 0o700, dir_fd=logs)
             folder = os.open(self._name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=logs)
             if os.fstat(folder).st_uid == os.geteuid() and not os.listdir(folder):
-                os.fchown(folder, *self._owner(logs))
+                os.fchown(folder, user, group)
             return folder
         finally:
             os.close(logs)
 
-    def _owner(self, logs: int) -> tuple[int, int]:
-        """User and group of Asterisk's process (the owner of its /proc folder is root), else those of its log directory."""
-        pid = self._cli.pid()
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as status:
+    def _owner(self) -> tuple[int, int]:
+        """User and group of Asterisk's process (the owner of its /proc folder is root). Raises OSError where that cannot be told."""
+        with open(f"/proc/{self._cli.pid()}/status", encoding="utf-8", errors="replace") as status:
             found = re.findall(r"^[UG]id:\s+\d+\s+(\d+)", status.read(), re.MULTILINE)
-            if len(found) == 2:
-                return int(found[0]), int(found[1])
-        about = os.fstat(logs)
-        return about.st_uid, about.st_gid
+        if len(found) != 2:
+            raise OSError("nobody knows whose process Asterisk is")
+        return int(found[0]), int(found[1])
 
     def _remove_stale(self) -> None:
         for name in os.listdir(self._logs):

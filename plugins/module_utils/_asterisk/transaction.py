@@ -22,7 +22,16 @@ from dataclasses import dataclass, field
 from .._sip.errors import SipguardError
 from .tree import shown
 
-__all__ = ["BACKUPS", "Original", "Transaction", "forget_backup", "open_folder", "sweep", "write_private"]
+__all__ = [
+    "BACKUPS",
+    "Original",
+    "Transaction",
+    "forget_backup",
+    "open_folder",
+    "open_folder_of",
+    "sweep",
+    "write_private",
+]
 
 BACKUPS = "/var/backups/sipguard/asterisk"
 _KEPT_BACKUPS = 10
@@ -64,6 +73,19 @@ def open_folder(path: str) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def open_folder_of(path: str, user: int, group: int) -> int:
+    """The same of a folder in which this user, or this group, may make files anyway. Raises OSError for any other.
+
+    Asterisk itself says where its logs are. Who has taken it over could name any folder, and root would make files for him there.
+    """
+    folder = open_folder(path)
+    about = os.fstat(folder)
+    if user in (0, about.st_uid) or (about.st_gid == group and about.st_mode & 0o020):
+        return folder
+    os.close(folder)
+    raise PermissionError(errno.EACCES, "it belongs to somebody else than Asterisk", path)
 
 
 def _read(folder: int, path: str) -> Original:

@@ -15,13 +15,16 @@ from dataclasses import replace
 from .._asterisk import freepbx, freepbx_custom_rules, freepbx_settings
 from .._asterisk import reload as reloading
 from .._asterisk.cli import Cli
+from .._asterisk.freepbx_api import Api
 from .._asterisk.runner import within
 from .._host.fail2ban import Fail2ban
 from .._host.journal import Journal, Saved
 from .._host.restore import restore_outside
 from .._host.sipban import settings as _sipban
 from .._host.switch import Switch
+from .._netfilter import freepbx_rules
 from .._netfilter.lock import exclusive
+from .._netfilter.names import FAMILIES
 from .._netfilter.runner import NEEDED, CommandError, Runner, output
 from .._netfilter.state import State, bring_back, capture
 from .._sip.errors import SipguardError
@@ -65,7 +68,7 @@ class GoingBack:
             self._journal()
         if any(path.startswith("/etc/systemd/") for path in found) and now:
             self._try("systemctl", "daemon-reload")
-        self._freepbx()
+        self._freepbx(found)
         self._asterisk([path for path in found if path.startswith(f"{self._kept.config_dir}/")])
         self._fail2ban(any(path.startswith("/etc/fail2ban/") for path in found), now)
         self._own_units(now)
@@ -173,23 +176,34 @@ class GoingBack:
         if "customrules" not in kept or freepbx_custom_rules.is_on(value) != on:
             return
         try:
-            if freepbx_custom_rules.put_back(self._runner, value):
+            against = self._unknown_lines() if on else ""
+            if freepbx_custom_rules.put_back(self._runner, value, against):
                 self._done.append("FreePBX's setting customrules")
         except SipguardError as error:
             self._problems.append(f"FreePBX's setting customrules: {error}")
 
-    def _freepbx(self) -> None:
+    def _unknown_lines(self) -> str:
+        """Why FreePBX may not load its files of custom rules, which are brought back before: going back must shut nobody out."""
+        against = freepbx_rules.unknown(FAMILIES, State.parse(self._kept.rules).others)
+        loaded = [freepbx_rules.rules_path(family) for family in FAMILIES]
+        return against if against and not all(self._put(path) for path in loaded) else ""
+
+    def _freepbx(self, put_back: list[str]) -> None:
+        """Its settings; where files that it generates are older than its database now, its pages say that something is to be applied."""
         self._custom_rules(on=False)
         settings = {
             section: {key: value for key, value in keys.items() if (section, key) != ("firewall", "customrules")}
             for section, keys in self._kept.freepbx.items()
         }
-        found = freepbx.detect() if any(settings.values()) else None
+        found = freepbx.detect()
         if found is None:
             return
         try:
-            if freepbx_settings.restore(found, self._runner, settings):
+            if any(settings.values()) and freepbx_settings.restore(found, self._runner, settings):
                 self._done.append("FreePBX's settings")
+            elif any(found.keeps(path) for path in put_back):
+                Api(found, self._runner).say_pending()
+                self._done.append("FreePBX's note that something is to be applied")
         except SipguardError as error:
             self._problems.append(str(error))
 

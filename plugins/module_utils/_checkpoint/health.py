@@ -15,6 +15,7 @@ from typing import Any
 
 from .._asterisk.cli import Cli
 from .._host.fail2ban import Fail2ban
+from .._host.listeners import listeners
 from .._host.sipban.client import hears, tell
 from .._host.sipban.units import SERVICE
 from .._netfilter.runner import Runner
@@ -28,12 +29,6 @@ NEEDED_SPACE = 16 << 20
 _WRITTEN = ("/etc", "/var/lib", "/usr/local")
 _OWN_JAILS = "/etc/fail2ban/jail.d/sipguard*.conf"
 _SECTION = re.compile(r"^\[([^\]\n]+)\]", re.MULTILINE)
-_TABLES = (
-    ("udp", "udp", "07"),
-    ("udp6", "udp", "07"),
-    ("tcp", "tcp", "0A"),
-    ("tcp6", "tcp", "0A"),
-)  # state: see tcp_states.h
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ def examine(runner: Runner, config_dir: str, ports: Iterable[int]) -> Health:
     found = units(runner)
     return Health(
         _asterisk(runner, config_dir),
-        sorted(_listening(ports)),
+        sorted(listeners(ports)),
         _jails(runner),
         _own_jails(),
         _sipband(),
@@ -75,23 +70,6 @@ def _asterisk(runner: Runner, config_dir: str) -> str:
         return "runs" if Cli(runner, config_dir).running() else "does not run"
     except SipguardError as error:
         return str(error)
-
-
-def _listening(ports: Iterable[int]) -> set[str]:
-    """Which of the ports something on this host listens to, whatever its address (proc(5), /proc/net/tcp)."""
-    wanted = set(ports)
-    found = set()
-    for table, protocol, state in _TABLES:
-        try:
-            with open(f"/proc/net/{table}", encoding="ascii") as lines:
-                rows = [line.split() for line in lines][1:]
-        except OSError:
-            continue
-        for row in rows:
-            port = int(row[1].rpartition(":")[2], 16)
-            if row[3] == state and port in wanted:
-                found.add(f"{protocol} {port}")
-    return found
 
 
 def _jails(runner: Runner) -> list[str] | None:

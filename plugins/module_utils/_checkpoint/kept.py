@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._asterisk import freepbx
 from .._asterisk.transaction import write_private
 from .._host.sipban import settings as _sipban
 from .._sip.errors import OptionError, SipguardError
@@ -145,10 +146,16 @@ def paths(config_dir: str) -> list[str]:
 
 
 def changed(kept: Kept, now: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Paths that are not as they were, and what is wrong with those that cannot be looked at."""
+    """Paths that are not as they were, and what is wrong with those that cannot be looked at.
+
+    What FreePBX has made since is its own, as the flag of its firewall that somebody has switched on.
+    """
     found, problems = files.differing(kept.entries, now)
-    alive = set(files.find(GROWING))
-    return [path for path in found if path not in alive], problems
+    pbx = freepbx.detect()
+    left = set(files.find(GROWING))
+    if pbx is not None:
+        left |= {path for path in found if path not in kept.entries and pbx.keeps(path)}
+    return [path for path in found if path not in left], problems
 
 
 def user() -> list[int] | None:

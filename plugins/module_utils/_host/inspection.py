@@ -53,15 +53,16 @@ class Inspection:
     problems: list[str]
 
 
-def inspect(runner: Runner) -> Inspection:
+def inspect(runner: Runner, removing: bool = False) -> Inspection:
+    """``removing`` leaves out the problems that only keep sipguard from coming: what has come must be able to go."""
     release = parse_os_release(_read("/etc/os-release"))
     problems = []
     refusal = unsupported(release)
-    if refusal:
+    if refusal and not removing:
         problems.append(refusal)
     if not _may_change_netfilter():
         problems.append(NO_RIGHTS)
-    else:
+    elif not removing:
         problems += _kernel_problems()
     missing = sorted({package for command, package in _COMMANDS.items() if runner.which(command) is None})
     return Inspection(

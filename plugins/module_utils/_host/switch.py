@@ -305,24 +305,38 @@ class Switch:
         Raises SipguardError.
         """
         on, off = state.custom_rules_on is True, state.custom_rules_on is False
+        memory = freepbx_rules.memory(FAMILIES)
         if not state.exact:
             on = on and bool(state.blocks)
-            off = off and not state.blocks and freepbx_rules.switched_on(FAMILIES)
+            off = off and not state.blocks and freepbx_rules.ENABLED in memory
         setting = self._put_back_custom_rules(state) if on else Back()
         back = bring_back(self._runner, state, self._files, switched_on=bool(setting.done))
-        if off and not back.problems and (state.exact or not freepbx_rules.loaded(FAMILIES)):
-            setting = self._put_back_custom_rules(state)
+        if off and not back.problems:
+            off, said = (True, "") if state.exact else self._leaving(memory)
+            back.notes += [said] if said else []
+            setting = self._put_back_custom_rules(state) if off else setting
         back.done += setting.done
         back.notes += setting.notes
         return back
 
     def _put_back_custom_rules(self, state: State) -> Back:
-        """It is no problem when FreePBX does not take it: the rules count, and its database may be down for long."""
+        """It is no problem when FreePBX does not take it: the rules count, and its database may be down for long.
+
+        It is not switched on for lines that it did not load then: going back must not be what shuts somebody out.
+        """
+        against = freepbx_rules.unknown(FAMILIES, state.others) if state.custom_rules_on else ""
         try:
-            changed = freepbx_custom_rules.put_back(self._runner, state.custom_rules or "")
+            changed = freepbx_custom_rules.put_back(self._runner, state.custom_rules or "", against)
         except SipguardError as error:
             return Back(notes=[f"FreePBX's setting customrules is not what it was: {error}"])
         return Back(["FreePBX's setting customrules"] if changed else [])
+
+    @staticmethod
+    def _leaving(memory: frozenset[str]) -> tuple[bool, str]:
+        try:
+            return freepbx_rules.leaving(freepbx_rules.others(FAMILIES), memory)
+        except SipguardError as error:
+            return False, f"FreePBX's custom rules stay on: {error}"
 
     def _once_settled(self, act: Callable[[], T]) -> tuple[T, list[str]]:
         """Do something, with the lock held, in a moment at which no change is pending."""

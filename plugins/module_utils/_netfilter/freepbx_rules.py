@@ -18,13 +18,17 @@ arguments of iptables, and of /etc/firewall-6.rules as those of ip6tables, provi
 - The hook comes last and first in INPUT: no packet meets a chain that is half there, and none is accepted before it.
 
 Tables raw and mangle survive what FreePBX flushes, and lines for them would add the same rules at each start once more, so there are
-none. Nobody's lines but those between our two marks are ever changed, and the files' owner and mode stay: FreePBX has its own ideas of
-them.
+none. Nobody's lines but those between our two marks are ever changed, and the files' mode stays: FreePBX has its own ideas of it.
+
+Of files that are not root's FreePBX loads nothing ("is not owned by root, skipping"), so one with our block becomes root's. Whatever makes
+FreePBX load a file that it did not load before, be it the setting or the owner, would put other people's lines in there into force too:
+they may be forgotten drafts, and the files' mode lets any user of the host write them. So that is for somebody to say.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import re
@@ -44,17 +48,21 @@ __all__ = [
     "TABLE",
     "Change",
     "Document",
+    "Others",
     "commands",
     "count",
     "follow",
-    "has_lines",
-    "loaded",
+    "leaving",
+    "memory",
+    "others",
     "parse",
     "plan",
     "present",
+    "remember",
     "rules_path",
     "settle",
-    "switched_on",
+    "unknown",
+    "writable",
     "write_all",
 ]
 
@@ -62,12 +70,12 @@ DIRECTORY = "/etc"
 # The table that FreePBX flushes, and into which it loads the files.
 TABLE = "filter"
 # What the first line of a block remembers, so that everything is as it was when the block goes: the file was not there; its last line
-# had no end; we have switched FreePBX's custom rules on.
-FILE, LINE, ENABLED = "file", "line", "enabled"
+# had no end; we have switched FreePBX's custom rules on, and which lines of others that put into force, as a digest.
+FILE, LINE, ENABLED, OTHERS = "file", "line", "enabled", "others="
 
-_FLAGS = (FILE, LINE, ENABLED)
+_FLAGS = (FILE, LINE, ENABLED, OTHERS)
 _BEGIN, _END = b"# BEGIN sipguard.pbx", b"# END sipguard.pbx"
-_BEGIN_LINE = re.compile(rb"# BEGIN sipguard\.pbx(?: \(([a-z, ]*)\))?\s*")
+_BEGIN_LINE = re.compile(rb"# BEGIN sipguard\.pbx(?: \(([a-z0-9=, ]*)\))?\s*")
 _REMARKS = (
     "# sipguard's rules as they are in the kernel, for FreePBX to load when it has flushed them. Written anew whenever they change.",
     "# Lines above and below are never touched. A line below that begins with -I INPUT 1 is met before these.",
@@ -77,6 +85,7 @@ _WAIT = "-w 10 "  # seconds for the xtables lock
 # The page of FreePBX that edits these files reads pieces of 4096 bytes (firewall: Firewall.class.php, read_file).
 _MAX_LINE = 4000
 _NEW_MODE = 0o644
+_ROOT = (0, 0)
 
 
 def rules_path(family: Family, directory: str = DIRECTORY) -> str:
@@ -169,6 +178,15 @@ class Document:
             found.add(LINE)
         return Document(before, frozenset(found))
 
+    def remembering(self, flags: frozenset[str]) -> Document:
+        """With a block that says this, and nothing else, of who switched custom rules on."""
+        return replace(self, flags=((self.flags or frozenset()) - _remembered(self.flags)) | flags)
+
+    def others(self) -> list[bytes]:
+        """The lines that FreePBX would give iptables and that are not ours."""
+        lines = self.before.split(b"\n") + self.after.split(b"\n")
+        return [line for line in lines if line.strip() and not line.startswith((b"#", b";"))]
+
     def without_block(self) -> bytes | None:
         """What the file holds without us; None when it was not there."""
         before = self.before
@@ -181,10 +199,19 @@ class Document:
 
     def render(self, lines: Sequence[str]) -> bytes:
         """The file with these lines in its block. There has to be one."""
-        flags = ", ".join(flag for flag in _FLAGS if flag in (self.flags or ()))
+        flags = ", ".join(flag for known in _FLAGS for flag in sorted(self.flags or ()) if _is(flag, known))
         begin = _BEGIN + (f" ({flags})".encode("ascii") if flags else b"")
         text = "".join(f"{line}\n" for line in (*_REMARKS, *(lines or (_NOTHING,))))
         return b"".join((self.before, begin, b"\n", text.encode("ascii"), _END, b"\n", self.after))
+
+
+def _is(flag: str, known: str) -> bool:
+    return flag.startswith(known) if known == OTHERS else flag == known
+
+
+def _remembered(flags: Iterable[str] | None) -> frozenset[str]:
+    """What a block's flags say of who switched custom rules on."""
+    return frozenset(flag for flag in flags or () if _is(flag, ENABLED) or _is(flag, OTHERS))
 
 
 def parse(data: bytes, path: str) -> Document:
@@ -203,7 +230,8 @@ def parse(data: bytes, path: str) -> Document:
     found = _BEGIN_LINE.fullmatch(lines[begins[0]])
     words = (found[1] or b"").decode("ascii").split(", ") if found else []
     before = b"".join(line + b"\n" for line in lines[: begins[0]])
-    return Document(before, frozenset(words) & frozenset(_FLAGS), b"\n".join(lines[ends[0] + 1 :]))
+    flags = frozenset(word for word in words if any(_is(word, known) for known in _FLAGS))
+    return Document(before, flags, b"\n".join(lines[ends[0] + 1 :]))
 
 
 def count(data: bytes) -> int:
@@ -214,22 +242,32 @@ def count(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of one file; None stands for a file that is not there."""
+    """What becomes of one file; None stands for a file that is not there.
+
+    ``owner`` is whose the file is (user and group) if it is not root's, ``heir`` whose it becomes; None: it stays whose it is.
+    """
 
     path: str
     before: bytes | None
     after: bytes | None
+    owner: tuple[int, int] | None = None
+    heir: tuple[int, int] | None = None
 
     @property
     def changed(self) -> bool:
-        return self.before != self.after
+        return self.before != self.after or self.heir is not None
+
+    @property
+    def skipped(self) -> bool:
+        """Whether FreePBX will load nothing of this file, because of its owner."""
+        return self.owner is not None and self.heir is None
 
     def undo(self) -> Change:
         """The way back."""
-        return Change(self.path, self.after, self.before)
+        return Change(self.path, self.after, self.before, self.heir, self.owner if self.heir else None)
 
     def write(self) -> None:
-        """Carry it out in one moment; owner and mode stay. Raises SipguardError, and then the file is as it was."""
+        """Carry it out in one moment; the mode stays. Raises SipguardError, and then the file is as it was."""
         if not self.changed:
             return
         path = pathlib.Path(self.path)
@@ -239,7 +277,7 @@ class Change:
             if self.after is None:
                 path.unlink()
             else:
-                _replace(path, self.after)
+                _replace(path, self.after, self.heir)
         except OSError as error:
             raise SipguardError(f"cannot write {path}: {error}") from error
 
@@ -256,7 +294,16 @@ def _read(path: str) -> bytes | None:
         raise SipguardError(f"cannot read {path}: {error}") from error
 
 
-def _replace(path: pathlib.Path, data: bytes) -> None:
+def _stranger(path: str) -> tuple[int, int] | None:
+    """Whose a file is that is not root's, as user and group. Nobody but root could change that."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return (status.st_uid, status.st_gid) if status.st_uid != _ROOT[0] and os.geteuid() == _ROOT[0] else None
+
+
+def _replace(path: pathlib.Path, data: bytes, heir: tuple[int, int] | None) -> None:
     # Always the same name, so that the next run finds what a killed one has left.
     temporary = path.with_name(f".{path.name}.sipguard")
     temporary.unlink(missing_ok=True)
@@ -266,7 +313,7 @@ def _replace(path: pathlib.Path, data: bytes) -> None:
             stream.write(data)
             try:
                 status = os.lstat(path)
-                os.fchown(stream.fileno(), status.st_uid, status.st_gid)
+                os.fchown(stream.fileno(), *(heir or (status.st_uid, status.st_gid)))
                 os.fchmod(stream.fileno(), stat.S_IMODE(status.st_mode))
             except FileNotFoundError:
                 os.fchmod(stream.fileno(), _NEW_MODE)
@@ -280,21 +327,29 @@ def _replace(path: pathlib.Path, data: bytes) -> None:
 
 
 def plan(
-    family: Family, chains: Chains | None, directory: str = DIRECTORY, *, enabled: bool = False
+    family: Family,
+    chains: Chains | None,
+    directory: str = DIRECTORY,
+    *,
+    memory: frozenset[str] | None = None,
+    adopt: bool = False,
 ) -> tuple[Change, Document]:
     """What makes a family's file hold a block with our ``chains`` of table filter, or no block for None; and the file as it is.
 
-    ``enabled`` says that we switch FreePBX's custom rules on for it. Raises SipguardError.
+    ``memory`` is what the block is to say of who switched FreePBX's custom rules on; None: what it says. A file that is not root's
+    becomes that, but with lines of others in it only for ``adopt``. Raises SipguardError.
     """
     path = rules_path(family, directory)
     data = _read(path)
     document = parse(data or b"", path)
     if chains is None:
         return Change(path, data, data if document.flags is None else document.without_block()), document
-    flags = [FILE] if data is None else []
-    if enabled:
-        flags.append(ENABLED)
-    return Change(path, data, document.with_block(flags).render(commands(chains))), document
+    wanted = document.with_block([FILE] if data is None else [])
+    if memory is not None:
+        wanted = wanted.remembering(memory)
+    owner = _stranger(path)
+    heir = _ROOT if owner and (adopt or not document.others()) else None
+    return Change(path, data, wanted.render(commands(chains)), owner, heir), document
 
 
 def present(families: Iterable[Family], directory: str = DIRECTORY) -> list[Family]:
@@ -307,27 +362,96 @@ def present(families: Iterable[Family], directory: str = DIRECTORY) -> list[Fami
     return found
 
 
-def has_lines(data: bytes) -> bool:
-    """Whether FreePBX would give iptables anything of a file, whosever it is."""
-    return any(line and not line.startswith((b"#", b";")) for line in data.split(b"\n"))
+# -- what others have written, and who switched custom rules on
 
 
-def loaded(families: Iterable[Family], directory: str = DIRECTORY) -> bool:
-    """Whether there is anything for FreePBX to load; what cannot be read counts as that."""
+@dataclass(frozen=True)
+class Others:
+    """Lines for iptables that are not ours: how many, by file, and a digest of them, "" for none."""
+
+    lines: Mapping[str, int]
+    digest: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.lines)
+
+    def __str__(self) -> str:
+        return " and ".join(f"{count} line{'s' * (count > 1)} of {path}" for path, count in self.lines.items())
+
+
+def others(families: Iterable[Family], directory: str = DIRECTORY) -> Others:
+    """What FreePBX would load besides our blocks, whoever owns the files: FreePBX makes them root's by itself.
+
+    Raises SipguardError for a file that cannot be read, or holds damaged marks.
+    """
+    found: dict[str, int] = {}
+    digest = hashlib.sha256()
+    for family in families:
+        path = rules_path(family, directory)
+        lines = parse(_read(path) or b"", path).others()
+        if lines:
+            found[path] = len(lines)
+            digest.update(b"\n".join((str(family.version).encode(), *lines, b"")))
+    return Others(found, digest.hexdigest()[:16] if found else "")
+
+
+def unknown(families: Iterable[Family], known: str | None, directory: str = DIRECTORY) -> str:
+    """Why FreePBX may not be told again to load its files: lines of others are not those with the digest ``known``. "" if they are."""
     try:
-        return any(has_lines(_read(rules_path(family, directory)) or b"") for family in families)
-    except SipguardError:
-        return True
+        found = others(families, directory)
+    except SipguardError as error:
+        return str(error)
+    if not found or found.digest == known:
+        return ""
+    return f"it stays off, because {found} would be loaded that sipguard has not written and that were not loaded then"
 
 
-def switched_on(families: Iterable[Family], directory: str = DIRECTORY) -> bool:
-    """Whether a block says that we have switched FreePBX's custom rules on; a damaged one says nothing."""
+def writable(families: Iterable[Family], directory: str = DIRECTORY) -> list[tuple[str, int]]:
+    """The files that not only root can write, with their modes."""
+    found = []
+    for family in families:
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(os.lstat(rules_path(family, directory)).st_mode)
+            if mode & 0o022:
+                found.append((rules_path(family, directory), mode))
+    return found
+
+
+def remember(found: Others) -> frozenset[str]:
+    """What a block says when we switch custom rules on while there are these lines of others."""
+    return frozenset({ENABLED, f"{OTHERS}{found.digest}"} if found else {ENABLED})
+
+
+def memory(families: Iterable[Family], directory: str = DIRECTORY) -> frozenset[str]:
+    """What the blocks say of who switched custom rules on, nothing if it was not us; a damaged one says nothing."""
+    found: frozenset[str] = frozenset()
     for family in families:
         with contextlib.suppress(SipguardError):
             path = rules_path(family, directory)
-            if ENABLED in (parse(_read(path) or b"", path).flags or ()):
-                return True
-    return False
+            found |= _remembered(parse(_read(path) or b"", path).flags)
+    return found
+
+
+def leaving(found: Others, memory: frozenset[str], keep: bool = False) -> tuple[bool, str]:
+    """Whether custom rules that we have switched on go off with us, and what has to be said about lines of others, "" for nothing.
+
+    They go off where everything is as we found it. Lines that are new or different were written for custom rules that are on: without
+    them the host could be more open than their author believes. ``keep`` is for those too that we have found.
+    """
+    if not found:
+        return True, ""
+    if not keep and f"{OTHERS}{found.digest}" in memory:
+        return True, (
+            f"FreePBX's custom rules are off again, as they were before sipguard switched them on: from the next rebuild on, FreePBX "
+            f"does not load {found} any more"
+        )
+    return False, (
+        f"FreePBX's custom rules stay on for {found}, which sipguard has not written; if nobody needs these, set firewall.customrules to "
+        "disabled with freepbx_setting"
+    )
+
+
+# -- keeping up
 
 
 def follow(targets: Mapping[Family, Chains], directory: str = DIRECTORY) -> tuple[list[Change], list[str]]:
@@ -336,11 +460,11 @@ def follow(targets: Mapping[Family, Chains], directory: str = DIRECTORY) -> tupl
 
 
 def settle(
-    targets: Mapping[Family, Chains | None], directory: str = DIRECTORY, *, enabled: bool = False
+    targets: Mapping[Family, Chains | None], directory: str = DIRECTORY, *, memory: frozenset[str] | None = None
 ) -> tuple[list[Change], list[str]]:
     """What makes each family's file hold a block with these chains (None: no block), and a sentence for each one that cannot be done.
 
-    ``enabled`` is as in `plan`. A block whose rules FreePBX cannot be given becomes an empty one: rules of yesterday could shut out
+    ``memory`` is as in `plan`. A block whose rules FreePBX cannot be given becomes an empty one: rules of yesterday could shut out
     somebody who is let in today.
     """
     changes: list[Change] = []
@@ -348,11 +472,16 @@ def settle(
     for family, chains in targets.items():
         try:
             try:
-                change = plan(family, chains, directory, enabled=enabled)[0]
+                change = plan(family, chains, directory, memory=memory)[0]
             except SipguardError as error:
-                change = plan(family, {}, directory, enabled=enabled)[0]
+                change = plan(family, {}, directory, memory=memory)[0]
                 problems.append(f"{change.path}: FreePBX is given no rules of ours: {error}")
             changes += [change] if change.changed else []
+            if change.skipped:
+                problems.append(
+                    f"{change.path} is not root's, so FreePBX loads nothing of it, and it holds lines of others: look at them, and run "
+                    "'chown root:root' on it"
+                )
         except SipguardError as error:
             problems.append(f"FreePBX goes on with the rules it has: {error}")
     return changes, problems

@@ -117,6 +117,10 @@ class State:
     blocks: tuple[str, ...] | None = None
     # FreePBX's setting "customrules", "" where it is not stored; None: nobody has looked. Whoever captures it brings it back.
     custom_rules: str | None = None
+    # What the blocks say of who switched it on (`freepbx_rules.memory`), and the digest of the lines of others in these files; None:
+    # nobody has looked, or a file cannot be read.
+    memory: tuple[str, ...] | None = None
+    others: str | None = None
 
     @property
     def custom_rules_on(self) -> bool | None:
@@ -171,6 +175,8 @@ class State:
                 bool(found["exact"]),
                 None if found.get("blocks") is None else tuple(str(name) for name in found["blocks"]),
                 None if found.get("custom_rules") is None else str(found["custom_rules"]),
+                None if found.get("memory") is None else tuple(str(flag) for flag in found["memory"]),
+                None if found.get("others") is None else str(found["others"]),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -290,7 +296,24 @@ def capture(runner: Runner, files: str = DIRECTORY) -> State:
                 chains, tuple(table.hooks), tuple(_others_in(table)[:last])
             )
     blocks = tuple(family.name for family in freepbx_rules.present(FAMILIES))
-    return State(rules, _read_sets(runner), _read_files(files), now(), boot_identity(), time.time(), blocks=blocks)
+    return State(
+        rules,
+        _read_sets(runner),
+        _read_files(files),
+        now(),
+        boot_identity(),
+        time.time(),
+        blocks=blocks,
+        memory=tuple(sorted(freepbx_rules.memory(FAMILIES))),
+        others=_read_others(),
+    )
+
+
+def _read_others() -> str | None:
+    try:
+        return freepbx_rules.others(FAMILIES).digest
+    except SipguardError:
+        return None
 
 
 def _read_sets(runner: Runner) -> dict[str, SetState]:
@@ -429,7 +452,11 @@ def _put_blocks(runner: Runner, wanted: State, back: Back, switched_on: bool) ->
         for family in FAMILIES
         if family in kept or family in there
     }
-    changes, problems = freepbx_rules.settle(targets, enabled=switched_on)
+    # Who switched custom rules on is known best by what is there, unless everything becomes what it was a moment ago.
+    memory = frozenset(wanted.memory) if wanted.exact and wanted.memory is not None else None
+    if switched_on:
+        memory = (freepbx_rules.memory(FAMILIES) if memory is None else memory) | {freepbx_rules.ENABLED}
+    changes, problems = freepbx_rules.settle(targets, memory=memory)
     problems += freepbx_rules.write_all(changes)
     back.done += [f"file {change.path}" for change in changes]
     back.notes += problems

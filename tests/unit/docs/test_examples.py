@@ -95,7 +95,7 @@ def test_kinds_of_the_mixed_estate_differ(tmp_path: Path) -> None:
     assert {name for name, host in found.items() if host.get("pbx_firewall_mode") == "observe"} == {
         "branch2.example.com"
     }
-    assert {name for name, host in found.items() if "pbx_firewall_gate" not in host} == {"border.example.com"}
+    assert {name for name, host in found.items() if "pbx_firewall_gate" not in host} == {"monitor.example.com"}
 
 
 def test_settings_of_the_fleet_are_ansibles_own(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import re
 from collections.abc import Iterator
 
 from ..freepbx_firewall import RULES_FILES
-from ..tree import is_true
-from .context import Context
-from .finding import HIGH, INFO, LOW, MEDIUM, Findings, kind
+from ..tree import fold, is_true
+from .context import Context, Section, loopback
+from .finding import CRITICAL, HIGH, INFO, LOW, MEDIUM, Findings, kind
+from .objects import covers_all, network
+from .secrets import is_freepbx_own
 
 __all__ = ["check"]
 
@@ -61,6 +63,14 @@ ANONYMOUS = kind(
     "With ALLOW_SIP_ANON=yes a caller whom no trunk and no extension knows reaches the inbound routes, and what is behind them.",
     "Set Allow Anonymous Inbound SIP Calls to No: Settings, Asterisk SIP Settings (freepbx_setting: sipsettings.allowanon).",
 )
+MANAGER = kind(
+    "freepbx-manager-user",
+    HIGH,
+    "The AMI user of FreePBX's firewall may log in from other hosts",
+    "The secret of the user firewall is the same on every FreePBX and can be read on the internet; its ACL alone keeps others out.",
+    "Give it its ACL back, deny 0.0.0.0/0.0.0.0 and permit 127.0.0.1/255.255.255.0 (Settings, Asterisk Manager Users), and let the AMI "
+    "listen on 127.0.0.1. Leave its secret: the responsive firewall logs in with it.",
+)
 SAFE_MODE = kind(
     "freepbx-safe-mode",
     LOW,
@@ -79,7 +89,8 @@ BANS = kind(
     "freepbx-bans-lost",
     HIGH,
     "fail2ban has banned addresses, and no rule stops them",
-    "FreePBX has flushed the jail's chain: fail2ban believes in its bans, and bans none of these addresses again.",
+    "FreePBX has flushed the jail's rules. What it brings back are chains without bans: fail2ban believes in its bans, and bans none of "
+    "these addresses again.",
     "fail2ban-client reload --restart of the jail. Bans in sets, as of the role pbx_fail2ban, survive FreePBX's flushes.",
 )
 NEXT = kind(
@@ -107,6 +118,7 @@ def check(context: Context, findings: Findings) -> None:
     variables = context.first("extensions.conf", "globals")
     if is_true(variables.value("allow_sip_anon")):
         findings.add(ANONYMOUS, "ALLOW_SIP_ANON", variables.where("allow_sip_anon"))
+    _manager(context, findings)
     host, firewall = context.host, context.host.firewall
     for interface, zone in host.interfaces():
         if zone == "trusted" and interface != "lo":
@@ -135,12 +147,41 @@ def check(context: Context, findings: Findings) -> None:
             if address.version == 6 and not address.is_link_local and not address.is_loopback:
                 findings.add(IPV6, interface, "ip6tables, INPUT")
     for jail in host.jails:
-        if 4 in host.rules and not any(
-            line.startswith(f":{chain} ") for chain in jail.chains for line in host.rules[4]
-        ):
-            findings.add(BANS, jail.name, "iptables")
+        for version in sorted(host.rules):
+            if not host.stops(version, jail):
+                findings.add(BANS, jail.name, "iptables" if version == 4 else "ip6tables")
     if not host.version.startswith("18"):
         _next(context, findings)
+
+
+def _manager(context: Context, findings: Findings) -> None:
+    settings = context.first("manager.conf")
+    if not settings.true("enabled"):
+        return
+    address = settings.value("bindaddr", default="0.0.0.0")
+    # rules of IPv4 say nothing about addresses of IPv6, which get in where no rule is about them
+    versions = (4, 6) if address.count(":") > 1 else (4,)
+    for user in context.sections("manager.conf"):
+        if is_freepbx_own(context, user) and not _is_local(user, versions):
+            findings.add(MANAGER, user.name, user.place, severity="" if loopback(address) else CRITICAL)
+
+
+def _is_local(user: Section, versions: tuple[int, ...]) -> bool:
+    """Whether a user's own rules, of which the last that fits counts, let in nobody but this host."""
+    shut = dict.fromkeys((4, 6), False)
+    for each in user.variables:
+        if fold(each.name) not in ("deny", "permit"):
+            continue
+        for word in each.value.split(","):
+            found = network(word)
+            denies = (fold(each.name) == "deny") != word.strip().startswith("!")
+            if found is None:
+                shut = {version: denies and was for version, was in shut.items()}
+            elif denies and covers_all(found):
+                shut[found.version] = True
+            elif not denies and not found.is_loopback:
+                shut[found.version] = False
+    return all(shut[version] for version in versions)
 
 
 def _files(context: Context, findings: Findings) -> None:

@@ -14,7 +14,7 @@ from . import objects
 from .context import Context, Section, loopback
 from .finding import CRITICAL, HIGH, INFO, LOW, MEDIUM, Findings, kind
 
-__all__ = ["Secret", "causes", "check"]
+__all__ = ["Secret", "causes", "check", "is_freepbx_own"]
 
 WEAK = kind(
     "weak-secret",
@@ -73,7 +73,7 @@ _COMMON = _words(
     dragon master superman batman football baseball sunshine princess login access amp111 amp109 eventum
     mysecret mypassword yourpassword unsecurepassword supersecret topsecret god love sex money temp temp123
     operator manager cisco polycom grandstream yealink snom linksys office company server system support service
-    internet digium sangoma 3cx fanvil mitel avaya
+    internet digium sangoma 3cx fanvil mitel avaya fpbxfirewall*secret
     """
 )
 # secrets and words of Asterisk's sample files and of its documentation
@@ -131,6 +131,8 @@ _KEYBOARD = (
     "!@#$%^&*()",
     '!"§$%&/()=',
 )
+# FreePBX's firewall logs in to the AMI with these on every host; its install.php puts them back (firewall 17.0.1.13).
+_FREEPBX_OWN = ("firewall", "fpbxfirewall*secret")
 # as many guesses as six characters that nobody can guess
 _ENOUGH = 6.0
 _SEQUENCES = (
@@ -206,6 +208,11 @@ def causes(secret: Secret, context: Context) -> Iterator[str]:
         yield "it has too few kinds of characters"
     elif _effort(low) < _ENOUGH:
         yield "it is made of common words, years, repetitions or rows of the keyboard"
+
+
+def is_freepbx_own(context: Context, user: Section) -> bool:
+    """Whether an AMI user is the one of FreePBX's firewall, whose secret is everywhere the same and nobody's to choose."""
+    return context.freepbx and (user.name, user.value("secret")) == _FREEPBX_OWN
 
 
 def _holds(value: str, name: str, least: int) -> bool:
@@ -304,7 +311,8 @@ def _managers(context: Context, findings: Findings) -> None:
     if settings.true("enabled"):
         exposed = not loopback(settings.value("bindaddr", default="0.0.0.0"))
         for user in context.sections("manager.conf"):
-            if fold(user.name) != "general" and user.last("secret"):
+            # of FreePBX's own the ACL is looked at instead, in freepbx.py
+            if fold(user.name) != "general" and user.last("secret") and not is_freepbx_own(context, user):
                 secret = Secret(user.name, user.where("secret"), (user.name,), user.value("secret"))
                 for cause in causes(secret, context):
                     findings.add(

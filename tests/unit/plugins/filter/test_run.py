@@ -13,7 +13,10 @@ import pytest
 import yaml
 
 from ansible_collections.sipguard.pbx.plugins.filter.run import (
+    askers,
     batch_outcome,
+    kept_out,
+    readable,
     run_failure,
     run_report,
     silenced,
@@ -150,11 +153,79 @@ def test_what_is_worse_is_the_reason() -> None:
         run_failure({"failed": True, "wrong": ["Asterisk ran before"], "msg": "no"}, "x")["reason"]
         == "Asterisk ran before"
     )
-    silent = run_failure({"failed": True, "answers": [{**ANSWER, "answered": False}]}, "x", [ANSWER])
-    assert "over UDP from 192.0.2.1 port 5060" in silent["reason"]
-    assert "playbook verify" in silent["remedy"]
-    other = run_failure({"failed": True, "msg": "the port 70000 cannot be used"}, "x", [ANSWER])
-    assert other["reason"] == "the port 70000 cannot be used"
+
+
+@pytest.mark.parametrize(
+    ("message", "stderr", "reason", "remedy"),
+    [
+        ("a phone got an answer before the run, and it no longer answers", "", "no longer answers$", "playbook verify"),
+        ("pbx1: a scanner over UDP should be stopped, but it answered 200", "", "200$", "playbook verify"),
+        ("pbx1: ipv4 is damaged (sipguard status)", "", "damaged", "playbook verify"),
+        ("fail2ban does not run the jails sshd", "", "sshd$", "/var/log/fail2ban.log"),
+        ("pbx1: Asterisk does not run, so nobody could see", "", "^pbx1", "start Asterisk"),
+        ("Asterisk has not answered 'core show version' within 30 seconds", "", "seconds$", "start Asterisk"),
+        ("pjsip.conf:3: x: Asterisk refuses pjsip.conf as a whole because of it", "", "of it$", "correct the line"),
+        ("pbx1: no new connection gets in; the host takes its rules back", "", "back$", "pbx_admins"),
+        (
+            "Module result deserialization failed",
+            "Traceback\n  File x\nFileNotFoundError: [Errno 2] No usable temporary directory\nShared connection to pbx1 closed.\r\n",
+            r"^Module .* failed: FileNotFoundError.*directory$",
+            "make room",
+        ),
+        ("", "", "^failed$", "read the task"),
+    ],
+)
+def test_every_reason_has_what_helps(message: str, stderr: str, reason: str, remedy: str) -> None:
+    found = run_failure({"failed": True, "msg": message, "module_stderr": stderr}, "x")
+    assert re.search(reason, found["reason"])
+    assert remedy in found["remedy"]
+
+
+def test_a_long_reason_keeps_its_remedy_in_the_report_of_its_batch() -> None:
+    failure = run_failure({"failed": True, "msg": "No space left on device " + "x" * 5000}, "x")
+    assert "make room" in batch_outcome({"pbx1": failure}, ["pbx1"], ["pbx1"])["said"][1]
+
+
+def test_variables_of_a_host_whose_variables_are_broken_are_not_looked_at() -> None:
+    task = "Stop at variables that cannot be meant"
+    play = (TOP / "playbooks/harden_pbx.yml").read_text(encoding="utf-8")
+    assert f"- name: {task}\n" in play
+    broken = run_failure({"failed": True, "msg": "'x' is undefined"}, task)
+    assert readable({"a": FAILURE, "b": broken, "c": {}}) == ["a", "c"]
+
+
+def reached(allowed: dict[str, list[str]] | None, text: str = "host policy: it reaches something") -> dict[str, Any]:
+    """What sipguard_info says of who asked."""
+    finding = {"what": "host", "text": text, "allowed": allowed}
+    return {
+        "198.51.100.9": {"findings": [{"what": "judged", "text": "x"}, *([finding] if allowed is not None else [])]}
+    }
+
+
+@pytest.mark.parametrize(
+    ("addresses", "kept"),
+    [
+        (reached({"udp": ["10000:20000"], "tcp": ["5060"]}), ["UDP from 198.51.100.9 to port 5060"]),
+        (reached({}), ["UDP from 198.51.100.9 to port 5060", "TCP from 198.51.100.9 to port 5060"]),
+        (reached({"udp": ["5000:5080"], "tcp": ["5060"]}), []),
+        (reached({}, "host policy: nothing is stopped"), []),
+        (reached(None), []),
+        ({}, []),
+    ],
+)
+def test_what_the_host_policy_keeps_out_is_told_from_what_got_lost(addresses: dict[str, Any], kept: list[str]) -> None:
+    before = [{**ANSWER, "received": "198.51.100.9"}, {**ANSWER, "transport": "tcp", "source": "198.51.100.9"}]
+    assert askers(before, []) == ["198.51.100.9"]
+    found = kept_out(before, [], addresses)
+    assert [sentence.partition("no ")[2] for sentence in found] == kept
+    assert len(silenced(before, [], addresses)) == 2 - len(kept)
+    assert kept_out(before, before, addresses) == silenced(before, before, addresses) == []
+
+
+def test_who_says_nonsense_about_who_asked_is_not_believed() -> None:
+    before = [{**ANSWER, "received": "{{ evil }}"}]
+    assert askers(before, []) == []
+    assert kept_out(before, [], reached({})) == []
 
 
 def test_only_an_answer_that_was_there_before_can_be_missed() -> None:

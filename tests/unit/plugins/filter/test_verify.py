@@ -69,6 +69,8 @@ def info(
         "observing": state == "observing",
         "families": {"ipv4": family, "ipv6": family},
         "addresses": addresses,
+        "asterisk": True,
+        "listening": [],
     }
 
 
@@ -243,6 +245,16 @@ def test_verdict_on_a_phone(
     outcome: str, about: dict[str, Any], options: dict[str, Any], verdict: str, note: str
 ) -> None:
     assert verdicts([answer(outcome=outcome)], about, **options)[0] == ("phone", verdict, note)
+
+
+@pytest.mark.parametrize(
+    ("asterisk", "listening", "verdict"),
+    [(True, [], "WRONG"), (False, [], "-"), (False, ["tcp 5060"], "-"), (False, ["udp 5060"], "WRONG")],
+)
+def test_a_host_without_a_pbx_answers_no_phone(asterisk: bool, listening: list[str], verdict: str) -> None:
+    """As a machine that only asks, or a plain host of a mixed inventory."""
+    about = {**PROTECTED, "asterisk": asterisk, "listening": listening}
+    assert verdicts([answer(outcome="silent")], about)[0][1] == verdict
 
 
 @pytest.mark.parametrize(

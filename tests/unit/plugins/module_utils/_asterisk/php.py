@@ -78,6 +78,11 @@ class FakePhp:
         }
         return {"stage": "done", **read, "need_reload": self.need_reload}
 
+    def _pending(self, asked: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        self.asked.append("pending")
+        self.need_reload = True
+        return {"stage": "done"}
+
     def _look(self, section: str, key: str) -> dict[str, Any] | None:
         keys = self.stored[section]
         if section == "advanced":

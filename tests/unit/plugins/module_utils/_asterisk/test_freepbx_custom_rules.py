@@ -45,6 +45,17 @@ def test_it_comes_back(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert not php.need_reload
 
 
+def test_it_is_not_switched_on_against_a_reason() -> None:
+    php = FakePhp()
+    with pytest.raises(SipguardError, match="lines of others"):
+        put_back(php, "enabled", "lines of others")
+    assert php.stored["firewall"] == {}
+    # Where it is on, or is to go off, the reason says nothing.
+    php.stored["firewall"] = {"customrules": "enabled"}
+    assert put_back(php, "enabled", "lines of others") is False
+    assert put_back(php, "", "lines of others") is True
+
+
 @pytest.mark.parametrize("stored", [True, ["enabled"], 1, None], ids=str)
 def test_whatever_else_is_stored_counts_as_off(stored: Any) -> None:
     assert read(FakePhp(firewall={"customrules": stored})) == ""

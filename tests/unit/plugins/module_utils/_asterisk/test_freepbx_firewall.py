@@ -33,13 +33,14 @@ STATE = {
 # fail2ban 1.0.2
 CLIENT = {
     "status": "Status\n|- Number of jail:\t3\n`- Jail list:\tasterisk-iptables, recidive, sshd\n",
-    "status asterisk-iptables": "`- Actions\n   |- Currently banned:\t2\n   `- Banned IP list:\t203.0.113.7 203.0.113.8\n",
-    "status recidive": "`- Actions\n   |- Currently banned:\t0\n",
-    "status sshd": "`- Actions\n   |- Currently banned:\t1\n",
+    "status asterisk-iptables": "`- Actions\n   |- Currently banned:\t2\n   `- Banned IP list:\t203.0.113.7 2001:db8::8 a-name\n",
+    "status recidive": "`- Actions\n   |- Currently banned:\t0\n   `- Banned IP list:\t\n",
+    "status sshd": "`- Actions\n   |- Currently banned:\t1\n   `- Banned IP list:\t203.0.113.9\n",
     "get asterisk-iptables actions": "The jail asterisk-iptables has the following actions:\niptables-allports, sendmail\n",
     "get asterisk-iptables action iptables-allports name": "SIP\n",
     "get sshd actions": "The jail sshd has the following actions:\nsipguard\n",
 }
+BANNED = (ipaddress.ip_network("203.0.113.7"), ipaddress.ip_network("2001:db8::8"))
 ADDRESSES = """\
 1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever preferred_lft forever
 2: eth0    inet 192.0.2.1/24 brd 192.0.2.255 scope global eth0\\       valid_lft forever
@@ -96,7 +97,7 @@ def test_everything_that_is_there() -> None:
     assert list(host.interfaces()) == [("eth0", "trusted")]
     assert ("eth0", ipaddress.ip_address("2001:db8::1")) in host.addresses
     assert len(host.addresses) == 3
-    assert host.jails == (Jail("asterisk-iptables", 2, ("fail2ban-SIP", "f2b-SIP")),)
+    assert host.jails == (Jail("asterisk-iptables", BANNED, ("fail2ban-SIP", "f2b-SIP")),)
     assert host.version == "17.0.19"
 
 
@@ -140,3 +141,16 @@ def test_defaults_are_those_of_freepbx() -> None:
     assert not firewall.on("rejectpackets")
     assert firewall.on("import_hosts")
     assert firewall.on("lefilter")
+
+
+def test_rules_are_read_after_the_bans() -> None:
+    """Who is banned in between has a rule that is not looked for, and not the other way round."""
+    asked = []
+
+    class Heard(Commands):
+        def run(self, argv: Sequence[str], stdin: str = "") -> Completed:
+            asked.append(argv[0].rpartition("/")[2])
+            return super().run(argv, stdin)
+
+    look(FREEPBX, Heard(**commands().answers))
+    assert asked.index("iptables-save") > max(n for n, each in enumerate(asked) if each == "fail2ban-client")

@@ -121,3 +121,36 @@ def test_what_only_the_firewall_is_told_applies_nothing() -> None:
     assert restore(FREEPBX, php, {"firewall": {"safemode": None}, "chan_sip": {}}) is True
     assert php.stored["firewall"] == {}
     assert "fwconsole reload" not in php.asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored", "told"),
+    [
+        ({"udpport-0.0.0.0": 5070}, {}, ["udpport-0.0.0.0"]),
+        ({"udpport-0.0.0.0": 5060}, {}, []),
+        ({"method": "tlsv1_2", "verify_client": "no", "pjsipcertid": "1", "binds": {}}, {}, ["method", "pjsipcertid"]),
+        ({"tcpport-::": None, "verify_server": True}, {}, ["verify_server"]),
+        ({"externip": "192.0.2.1", "udpdomain-0.0.0.0": "x", "allowguest": "no"}, {}, []),
+        ({"udpport-0.0.0.0": 5070}, {"pjsip_allow_reload": "yes"}, []),
+        ({"udpport-0.0.0.0": 5070, "pjsip_allow_reload": "yes"}, {}, []),
+        ({"udpport-0.0.0.0": 5070, "pjsip_allow_reload": "no"}, {"pjsip_allow_reload": "yes"}, ["udpport-0.0.0.0"]),
+    ],
+)
+@pytest.mark.parametrize("check", [False, True])
+def test_transports_that_asterisk_does_not_follow(
+    changes: dict[str, Any], stored: dict[str, Any], told: list[str], check: bool
+) -> None:
+    php = FakePhp(sipsettings={"udpport-0.0.0.0": "5060", "verify_client": "no", "binds": {}, **stored})
+    done = apply(FREEPBX, php, {"sipsettings": changes}, reload=False, check=check)
+    assert [each.removeprefix("FreePBX sipsettings.") for each in done.transports] == told
+    assert set(done.before["sipsettings"]) == set(changes)
+
+
+def test_its_store_is_not_asked_for_what_is_not_in_it() -> None:
+    """FreePBX's module may be away."""
+    php = FakePhp()
+    asked: list[Any] = []
+    look = php._look
+    php._look = lambda section, key: asked.append(section) or look(section, key)  # type: ignore[method-assign,func-returns-value]
+    apply(FREEPBX, php, {"firewall": {"safemode": "disabled"}}, reload=False, check=True)
+    assert set(asked) == {"firewall"}

@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._asterisk import freepbx
+from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint import files, kept
 from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint import going_back as module
 from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint.checkpoint import Checkpoint, Request
 from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint.going_back import GoingBack
 from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint.health import Health
 from ansible_collections.sipguard.pbx.plugins.module_utils._checkpoint.kept import Kept
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import freepbx_rules
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import Completed
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.state import State
 from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import SipguardError
@@ -148,6 +151,34 @@ def test_it_is_on_for_as_long_as_our_rules_are_there(
     assert (php.custom_rules == ON) is (before == ON)
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_it_is_switched_on_for_no_lines_but_those_of_then(
+    comes_back: bool, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are a part of the checkpoint; what cannot be put back may hold whatever any user of the host has written."""
+    monkeypatch.setattr(
+        freepbx_rules, "rules_path", lambda family, directory="": f"{tmp_path}/firewall-{family.version}.rules"
+    )
+    path = tmp_path / "firewall-4.rules"
+    path.write_text("-A INPUT -s 192.0.2.9 -j DROP\n")
+    entry = files.look(str(path))
+    assert entry
+    state = State(others=freepbx_rules.others(FAMILIES).digest)
+    php = FakePhp()
+    kept = Kept({str(path): entry}, state.render(), Health("").text(), freepbx={"firewall": {"customrules": ON}})
+    back = GoingBack(php, kept)
+    path.write_text("-P INPUT DROP\n")
+    if not comes_back:
+        monkeypatch.setattr(back, "_put", lambda path: False)
+    back._custom_rules(on=True)
+    assert (php.custom_rules == ON) is comes_back
+    if comes_back:
+        assert path.read_text() == "-A INPUT -s 192.0.2.9 -j DROP\n"
+        assert back._problems == []
+    else:
+        assert back._problems[0].startswith("FreePBX's setting customrules: it stays off, because 1 line of")
+
+
 def test_it_is_kept_beside_what_the_inventory_names(command: str) -> None:
     php = FakePhp(firewall={"customrules": ON, "safemode": OFF}, chan_sip={"maxexpiry": ""})
     wanted: dict[str, Any] = {"firewall": {"safemode": True}, "chan_sip": {"maxexpiry": 600}}
@@ -158,7 +189,7 @@ def test_it_is_kept_beside_what_the_inventory_names(command: str) -> None:
     php.stored["chan_sip"] = {"maxexpiry": "600"}
     back = going_back(php, kept)
     back._custom_rules(on=True)
-    back._freepbx()
+    back._freepbx([])
     assert (back._done, back._problems) == (["FreePBX's setting customrules", "FreePBX's settings"], [])
     assert php.stored["firewall"] == {"customrules": ON, "safemode": OFF}
     assert php.stored["chan_sip"] == {"maxexpiry": ""}
@@ -174,7 +205,7 @@ def test_one_that_does_not_answer_keeps_no_run_from_beginning(command: str) -> N
         written_down(php, chan_sip={"maxexpiry": 600})
     back = going_back(php, {"firewall": {"customrules": ON}})
     back._custom_rules(on=True)
-    back._freepbx()
+    back._freepbx([])
     assert back._done == []
     assert len(back._problems) == 1
     assert back._problems[0].startswith("FreePBX's setting customrules: PHP ended before")
@@ -194,7 +225,7 @@ def test_a_checkpoint_of_an_earlier_release_leaves_it_alone(command: str) -> Non
     back = going_back(php, {"chan_sip": {"maxexpiry": "3600"}})
     for on in (True, False):
         back._custom_rules(on=on)
-    back._freepbx()
+    back._freepbx([])
     assert php.custom_rules == ON
     assert back._done == ["FreePBX's settings"]
 
@@ -283,3 +314,55 @@ def test_one_that_runs_or_did_not_run_before_is_not_started(command: str, system
     host._left = 0
     going_back(host)._asterisk([])
     assert host.done == []
+
+
+# -- what it has generated since
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "asked"),
+    [
+        ("pjsip.endpoint.conf", "3600", ["pending"]),
+        ("pjsip.endpoint.conf", "600", ['write chan_sip.maxexpiry="3600"', "fwconsole reload"]),
+        ("pjsip_custom_post.conf", "3600", []),
+        ("extensions_sipguard.conf", "3600", []),
+    ],
+)
+def test_older_files_of_its_own_are_to_be_applied_again(
+    name: str, now: str, asked: list[str], command: str, root: Path
+) -> None:
+    """Unless settings of ours went back, after which FreePBX has generated its files anew."""
+    php = FakePhp(chan_sip={"maxexpiry": now})
+    back = going_back(php, {"chan_sip": {"maxexpiry": "3600"}})
+    back._freepbx([f"{root}/etc/asterisk/{name}", "/etc/fail2ban/jail.d/x.conf"])
+    assert [each for each in php.asked if each != "read"] == asked
+    assert back._problems == []
+
+
+def test_without_settings_of_ours_they_are_to_be_applied_all_the_same(command: str, root: Path) -> None:
+    php = FakePhp()
+    going_back(php)._freepbx([f"{root}/etc/asterisk/sip_additional.conf"])
+    assert php.asked == ["pending"]
+    assert php.need_reload
+
+
+def test_nothing_is_asked_where_nothing_came_back(command: str) -> None:
+    php = FakePhp()
+    going_back(php)._freepbx([])
+    assert php.asked == []
+
+
+def test_what_it_has_made_since_stays(command: str, root: Path, tmp_path: Path) -> None:
+    """The flag of its firewall, a backup; not a custom file of a run."""
+    folder = root / "etc/asterisk"
+    folder.mkdir()
+    new = [
+        folder / name
+        for name in ("firewall.enabled", "pjsip.new.conf", "pjsip_custom.conf", "extensions_sipguard.conf")
+    ]
+    for path in new:
+        path.write_text("x")
+    found, problems = kept.changed(Kept(rules=""), map(str, new))
+    assert (found, problems) == (sorted(map(str, new[2:])), [])
+    (root / "etc/freepbx.conf").unlink()
+    assert kept.changed(Kept(rules=""), map(str, new))[0] == sorted(map(str, new))

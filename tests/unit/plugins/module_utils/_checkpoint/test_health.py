@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,17 +53,6 @@ def test_jails_of_ours_may_go() -> None:
     assert health.worse(ours.text(), replace(ours, jails=["web"], own_jails=[])) == []
     assert health.worse(ours.text(), replace(ours, jails=["sshd"])) != []
     assert health.worse(replace(ours, jails=["sshd"]).text(), replace(ours, jails=None)) == []
-
-
-def test_who_listens_is_seen() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket(socket.AF_INET6) as tcp:
-        udp.bind(("127.0.0.1", 0))
-        tcp.bind(("::1", 0))
-        ports = {udp.getsockname()[1], tcp.getsockname()[1]}
-        assert health._listening(ports) == {f"udp {udp.getsockname()[1]}"}
-        tcp.listen()
-        assert health._listening(ports) == {f"udp {udp.getsockname()[1]}", f"tcp {tcp.getsockname()[1]}"}
-    assert health._listening(ports) == set()
 
 
 def test_a_full_disk_is_told_once(tmp_path: Path) -> None:

@@ -109,6 +109,19 @@ def test_inspect_names_missing_extensions_of_each_family(host: FakeHost, monkeyp
     ]
 
 
+def test_what_only_keeps_it_from_coming_keeps_nobody_from_removing_it(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "has_family", lambda family: True)
+    monkeypatch.setattr(inspection, "unsupported", lambda release: "an old release")
+    monkeypatch.setattr(netlink, "has_extension", lambda name, is_target, version: False)
+    monkeypatch.setattr(inspection, "_may_change_netfilter", lambda: True)
+    assert len(inspect(host).problems) == 3
+    assert inspect(host, removing=True).problems == []
+    monkeypatch.setattr(inspection, "_may_change_netfilter", lambda: False)
+    assert len(inspect(host, removing=True).problems) == 1
+
+
 def test_inspect_does_not_blame_a_kernel_that_cannot_be_asked(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "_may_change_netfilter", lambda: True)
     monkeypatch.setattr(netlink, "has_extension", lambda name, is_target, version: None)

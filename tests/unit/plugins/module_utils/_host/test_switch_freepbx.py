@@ -47,7 +47,8 @@ class Site:
 
     def native(self, flag: bool = True) -> None:
         """As freepbx_custom_rules does it: the block, then the setting."""
-        freepbx_rules.plan(IPV4, {}, enabled=flag)[0].write()
+        memory = freepbx_rules.remember(freepbx_rules.others(FAMILIES)) if flag else frozenset()
+        freepbx_rules.plan(IPV4, {}, memory=memory)[0].write()
         self.php.stored["firewall"]["customrules"] = ON
 
     def absent(self) -> None:
@@ -106,7 +107,7 @@ def test_a_change_that_switched_it_off_is_taken_back(place: Place, site: Site) -
     assert site.order == ['write firewall.customrules="enabled"', "sets"]
     # Whoever removes the rules later switches it off again.
     assert site.rules == written
-    assert freepbx_rules.switched_on(FAMILIES)
+    assert freepbx_rules.memory(FAMILIES)
 
 
 def test_what_an_administrator_has_switched_on_is_not_marked_as_ours(place: Place, site: Site) -> None:
@@ -117,7 +118,7 @@ def test_what_an_administrator_has_switched_on_is_not_marked_as_ours(place: Plac
     place.switch.rollback(cookie)
     assert site.php.custom_rules == ON
     assert "# BEGIN sipguard.pbx" in site.rules
-    assert not freepbx_rules.switched_on(FAMILIES)
+    assert not freepbx_rules.memory(FAMILIES)
 
 
 @pytest.mark.parametrize("when", ["never", "arming", "going back"])
@@ -151,7 +152,7 @@ def test_confirmed_changes_are_taken_back(place: Place, site: Site, native: bool
     place.switch.rollback()
     assert place.trusted() == {"192.0.2.1"}
     assert site.php.custom_rules == (ON if native else OFF)
-    assert freepbx_rules.switched_on(FAMILIES) is native
+    assert bool(freepbx_rules.memory(FAMILIES)) is native
 
 
 def test_it_is_left_alone_for_the_custom_rules_of_others(place: Place, site: Site) -> None:
@@ -171,10 +172,86 @@ def test_it_stays_on_while_lines_of_others_are_left(place: Place, site: Site) ->
     keep(place, site, "192.0.2.2", True)
     path = Path(freepbx_rules.rules_path(IPV4))
     path.write_text("-A INPUT -s 192.0.2.9 -j DROP\n" + path.read_text())
-    place.switch.rollback()
+    report = place.switch.rollback()
     assert place.trusted() == {"192.0.2.1"}
     assert site.rules == "-A INPUT -s 192.0.2.9 -j DROP\n"
     assert site.php.custom_rules == ON
+    assert "custom rules stay on for 1 line of" in report.said
+
+
+DRAFT = "-A INPUT -s 192.0.2.9 -j DROP\n"
+
+
+def write(text: str) -> None:
+    Path(freepbx_rules.rules_path(IPV4)).write_text(text)
+
+
+def test_going_back_loads_no_lines_that_were_not_loaded_then(place: Place, site: Site) -> None:
+    """Any user of the host can write them, and nobody would look."""
+    place.trust("192.0.2.1")
+    site.native()
+    cookie = place.switch.arm(60, OLD)[0].cookie
+    site.absent()
+    write("-P INPUT DROP\n")
+    site.change("192.0.2.2")
+    report = place.switch.rollback(cookie)
+    assert place.trusted() == {"192.0.2.1"}
+    assert "customrules is not what it was: it stays off, because 1 line of" in report.said
+    assert site.php.custom_rules == OFF
+    assert site.rules.startswith("-P INPUT DROP\n# BEGIN sipguard.pbx")
+
+
+def test_lines_that_were_loaded_are_loaded_again(place: Place, site: Site) -> None:
+    write(DRAFT)
+    place.trust("192.0.2.1")
+    site.native()
+    written = site.rules
+    assert "(enabled, others=" in written
+    cookie = place.switch.arm(60, OLD)[0].cookie
+    site.absent()
+    site.change("192.0.2.2")
+    place.switch.rollback(cookie)
+    assert site.php.custom_rules == ON
+    assert site.rules == written
+
+
+@pytest.mark.parametrize("before", ["", DRAFT])
+def test_the_block_says_again_who_switched_it_on(place: Place, site: Site, before: str) -> None:
+    """Also where it has stayed on meanwhile, for lines of others."""
+    write(before)
+    site.native()
+    write(site.rules + DRAFT * 2)
+    said = freepbx_rules.memory(FAMILIES)
+    assert ("enabled" in said, len(said)) == (True, 2 if before else 1)
+    cookie = place.switch.arm(60, OLD)[0].cookie
+    freepbx_rules.plan(IPV4, None)[0].write()
+    site.change("192.0.2.2")
+    place.switch.rollback(cookie)
+    assert site.php.custom_rules == ON
+    assert freepbx_rules.memory(FAMILIES) == said
+
+
+def test_the_block_says_no_more_that_we_have_switched_it_on(place: Place, site: Site) -> None:
+    site.native(flag=False)
+    site.php.stored["firewall"]["customrules"] = OFF
+    written = site.rules
+    cookie = place.switch.arm(60, OLD)[0].cookie
+    site.native()
+    assert freepbx_rules.memory(FAMILIES)
+    site.change("192.0.2.2")
+    place.switch.rollback(cookie)
+    assert site.php.custom_rules == OFF
+    assert site.rules == written
+
+
+def test_drafts_of_others_are_drafts_again(place: Place, site: Site) -> None:
+    write(DRAFT)
+    keep(place, site, "192.0.2.1", False)
+    keep(place, site, "192.0.2.2", True)
+    report = place.switch.rollback()
+    assert site.rules == DRAFT
+    assert site.php.custom_rules == OFF
+    assert "does not load 1 line of" in report.said
 
 
 def test_a_host_that_lost_it_is_not_as_confirmed(place: Place, site: Site) -> None:

@@ -19,15 +19,20 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.freepbx_ru
     ENABLED,
     FILE,
     Document,
+    Others,
     commands,
     follow,
-    loaded,
+    leaving,
+    memory,
+    others,
     parse,
     plan,
     present,
+    remember,
     rules_path,
     settle,
-    switched_on,
+    unknown,
+    writable,
     write_all,
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, IPV6, Family
@@ -53,7 +58,7 @@ BLOCK = """\
 # END sipguard.pbx
 """
 FOREIGN = b"# mine\n-A INPUT -s 192.0.2.0/24 -j ACCEPT\n"
-FILE_4 = "firewall-4.rules"
+FILE_4, FILE_6 = "firewall-4.rules", "firewall-6.rules"
 
 
 def delivered(line: str, chain: str) -> Rule:
@@ -163,7 +168,7 @@ def test_rules_that_cannot_be_said(rule: Rule, said: str) -> None:
 # -- the file
 
 lines = st.binary(max_size=40).filter(lambda data: b"sipguard.pbx" not in data)
-flags = st.sets(st.sampled_from([ENABLED]))
+flags = st.sets(st.sampled_from([ENABLED, "others=0123456789abcdef"]))
 
 
 @given(lines, lines, flags)
@@ -219,14 +224,68 @@ def test_as_if_we_had_never_been_there(tmp_path: Path, foreign: bytes, mode: int
     assert os.listdir(tmp_path) == [FILE_4]
 
 
-def test_owner_stays(tmp_path: Path) -> None:
+def owner(path: Path) -> tuple[int, int]:
+    return path.stat().st_uid, path.stat().st_gid
+
+
+STRANGER = (65534, 65533)
+
+
+@pytest.mark.parametrize("text", [b"", b"# mine\n\n;-A INPUT -j DROP\n \n"])
+def test_file_of_a_stranger_becomes_roots(tmp_path: Path, text: bytes) -> None:
+    """FreePBX says "is not owned by root, skipping" at every rebuild."""
+    path = tmp_path / FILE_4
+    path.write_bytes(text)
+    path.chmod(0o640)
+    os.chown(path, *STRANGER)
+    change = plan(IPV4, CHAINS, str(tmp_path))[0]
+    assert owner(path) == STRANGER
+    change.write()
+    assert (owner(path), path.stat().st_mode & 0o777) == ((0, 0), 0o640)
+    change.undo().write()
+    assert (owner(path), path.read_bytes()) == (STRANGER, text)
+    change.write()
+    # the block is right, and nobody would load it
+    os.chown(path, *STRANGER)
+    written = path.read_bytes()
+    changes, problems = follow({IPV4: CHAINS}, str(tmp_path))
+    assert (len(changes), problems) == (1, [])
+    assert changes[0].before == changes[0].after == written
+    assert changes[0].changed
+    assert write_all(changes) == []
+    assert (owner(path), path.read_bytes()) == ((0, 0), written)
+    assert not plan(IPV4, CHAINS, str(tmp_path))[0].changed
+
+
+def test_group_of_roots_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / FILE_4
+    path.write_bytes(b"")
+    os.chown(path, 0, STRANGER[1])
+    plan(IPV4, CHAINS, str(tmp_path))[0].write()
+    assert owner(path) == (0, STRANGER[1])
+
+
+def test_lines_of_others_are_not_loaded_by_making_their_file_roots(tmp_path: Path) -> None:
     path = tmp_path / FILE_4
     path.write_bytes(FOREIGN)
-    # nobody but root gives files away
-    owner, group = (65534, 65534) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
-    os.chown(path, owner, group)
-    plan(IPV4, CHAINS, str(tmp_path))[0].write()
-    assert (path.stat().st_uid, path.stat().st_gid) == (owner, group)
+    os.chown(path, *STRANGER)
+    change = plan(IPV4, CHAINS, str(tmp_path))[0]
+    assert change.skipped
+    changes, problems = settle({IPV4: CHAINS}, str(tmp_path))
+    assert write_all(changes) == []
+    assert owner(path) == STRANGER
+    assert len(problems) == 1
+    assert "is not root's" in problems[0]
+    assert parse(path.read_bytes(), "").flags is not None
+    change = plan(IPV4, CHAINS, str(tmp_path), adopt=True)[0]
+    assert change.changed
+    assert not change.skipped
+    change.write()
+    assert owner(path) == (0, 0)
+    # whoever goes leaves it to FreePBX whose it is
+    os.chown(path, *STRANGER)
+    plan(IPV4, None, str(tmp_path))[0].write()
+    assert (owner(path), path.read_bytes()) == (STRANGER, FOREIGN)
 
 
 def test_page_of_freepbx_may_have_written_other_line_ends(tmp_path: Path) -> None:
@@ -324,25 +383,99 @@ def test_document_without_anything() -> None:
     assert freepbx_rules.DIRECTORY == "/etc"
 
 
-def test_who_switched_custom_rules_on_and_what_is_loaded(tmp_path: Path) -> None:
+def test_who_switched_custom_rules_on(tmp_path: Path) -> None:
     directory = str(tmp_path)
 
-    def now() -> tuple[bool, bool]:
-        return switched_on(FAMILIES, directory), loaded(FAMILIES, directory)
+    def now() -> frozenset[str]:
+        return memory(FAMILIES, directory)
 
-    assert now() == (False, False)
-    (tmp_path / FILE_4).write_bytes(b"# a remark\n; another\n\n")
-    assert now() == (False, False)
+    assert now() == frozenset()
     plan(IPV4, {}, directory)[0].write()
-    assert now() == (False, False)
-    assert write_all(settle({IPV4: CHAINS}, directory, enabled=True)[0]) == []
-    assert now() == (True, True)
-    plan(IPV4, None, directory)[0].write()
-    (tmp_path / "firewall-6.rules").write_bytes(FOREIGN)
-    assert now() == (False, True)
-    # damaged, or no file
+    assert now() == frozenset()
+    (tmp_path / FILE_6).write_bytes(FOREIGN)
+    said = remember(others(FAMILIES, directory))
+    assert ENABLED in said
+    assert len(said) == 2
+    assert write_all(settle({IPV4: CHAINS}, directory, memory=said)[0]) == []
+    assert now() == said
+    # whatever else changes
+    assert write_all(follow({IPV4: {}}, directory)[0]) == []
+    assert now() == said
+    assert write_all(settle({IPV4: {}}, directory, memory=remember(Others({})))[0]) == []
+    assert now() == {ENABLED}
+    assert write_all(settle({IPV4: {}}, directory, memory=frozenset())[0]) == []
+    assert now() == frozenset()
+    # damaged
     (tmp_path / FILE_4).write_bytes(b"# BEGIN sipguard.pbx (enabled)\n")
-    assert now() == (False, True)
-    (tmp_path / FILE_4).unlink()
-    (tmp_path / FILE_4).symlink_to("firewall-6.rules")
-    assert now() == (False, True)
+    assert now() == frozenset()
+
+
+def test_lines_of_others(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+
+    def now() -> Others:
+        return others(FAMILIES, directory)
+
+    assert not now()
+    assert now().digest == ""
+    (tmp_path / FILE_4).write_bytes(b"# a remark\n; another\n\n \r\n")
+    plan(IPV4, CHAINS, directory)[0].write()
+    assert not now()
+    (tmp_path / FILE_6).write_bytes(FOREIGN)
+    first = now()
+    assert str(first) == f"1 line of {tmp_path}/{FILE_6}"
+    # what is ours, and remarks, count for nothing
+    plan(IPV6, CHAINS, directory)[0].write()
+    (tmp_path / FILE_6).write_bytes(b"\n; more\n" + (tmp_path / FILE_6).read_bytes())
+    assert now() == first
+    with (tmp_path / FILE_4).open("ab") as stream:
+        stream.write(b"-P INPUT DROP\n # no remark for FreePBX\n")
+    assert str(now()) == f"2 lines of {tmp_path}/{FILE_4} and 1 line of {tmp_path}/{FILE_6}"
+    assert now().digest != first.digest
+    (tmp_path / FILE_6).rename(tmp_path / "aside")
+    digests = {first.digest, now().digest}
+    (tmp_path / FILE_4).rename(tmp_path / FILE_6)
+    # the same lines of the other family are others
+    assert len(digests | {now().digest}) == 3
+    (tmp_path / FILE_4).write_bytes(b"# END sipguard.pbx\n")
+    with pytest.raises(SipguardError, match="is damaged"):
+        now()
+
+
+def test_lines_that_were_loaded_before_may_be_loaded_again(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    for known in ("", None):
+        assert unknown(FAMILIES, known, directory) == ""
+    (tmp_path / FILE_4).write_bytes(FOREIGN)
+    known = others(FAMILIES, directory).digest
+    assert unknown(FAMILIES, known, directory) == ""
+    for wrong in ("", None, "0123"):
+        assert "1 line of" in unknown(FAMILIES, wrong, directory)
+    (tmp_path / FILE_4).write_bytes(b"# END sipguard.pbx\n")
+    assert "is damaged" in unknown(FAMILIES, known, directory)
+
+
+def test_custom_rules_go_off_where_everything_is_as_it_was_found() -> None:
+    none, drafts, more = Others({}), Others({"/file": 1}, "aa"), Others({"/file": 2}, "bb")
+    assert leaving(none, remember(none)) == leaving(none, remember(drafts)) == (True, "")
+    off, said = leaving(drafts, remember(drafts))
+    assert off
+    assert "does not load 1 line of /file any more" in said
+    for found, remembered, keep in (
+        (drafts, remember(none), False),
+        (more, remember(drafts), False),
+        (drafts, remember(drafts), True),
+    ):
+        off, said = leaving(found, remembered, keep)
+        assert not off
+        assert f"stay on for {found}" in said
+
+
+def test_who_can_write_the_files(tmp_path: Path) -> None:
+    for name, mode in ((FILE_4, 0o644), (FILE_6, 0o666)):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    assert writable(FAMILIES, str(tmp_path)) == [(f"{tmp_path}/{FILE_6}", 0o666)]
+    (tmp_path / FILE_4).chmod(0o620)
+    (tmp_path / FILE_6).unlink()
+    assert writable(FAMILIES, str(tmp_path)) == [(f"{tmp_path}/{FILE_4}", 0o620)]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import netlink, state
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import freepbx_rules, netlink, state
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.engine import Engine
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.names import FAMILIES, IPV4, IPV6
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import Store
@@ -517,6 +517,30 @@ def test_state_knows_which_files_of_freepbx_have_our_rules() -> None:
     del old["blocks"]
     assert State.parse(json.dumps(old)).blocks is None
     assert differences(state, State()) == []
+
+
+def test_state_knows_who_switched_custom_rules_on_and_what_others_had_written(
+    busy: FakeHost, files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "firewall-4.rules"
+    monkeypatch.setattr(
+        freepbx_rules, "rules_path", lambda family, directory="": f"{tmp_path}/firewall-{family.version}.rules"
+    )
+    nothing = capture(busy, files)
+    assert (nothing.memory, nothing.others) == ((), "")
+    path.write_text("-P INPUT DROP\n")
+    found = freepbx_rules.others(FAMILIES[:1])
+    freepbx_rules.plan(FAMILIES[0], {}, memory=freepbx_rules.remember(found))[0].write()
+    state = capture(busy, files)
+    assert state.memory == ("enabled", f"others={found.digest}")
+    assert state.others
+    assert State.parse(state.render()) == state
+    # of an earlier release, which has not looked
+    old = json.loads(state.render())
+    del old["memory"], old["others"]
+    assert State.parse(json.dumps(old)) == replace(state, memory=None, others=None)
+    path.write_text("# END sipguard.pbx\n")
+    assert capture(busy, files).others is None
 
 
 def test_state_knows_whether_freepbx_loads_custom_rules() -> None:

@@ -30,14 +30,16 @@ BUILT = (
     "-A fail2ban-SIP -s 203.0.113.7/32 -j REJECT",
     "COMMIT",
 )
+BUILT6 = tuple(line.replace("203.0.113.7/32", "2001:db8::7/128") for line in BUILT)
+BANNED = tuple(ipaddress.ip_network(address) for address in ("203.0.113.7", "2001:db8::7"))
 SETTINGS = {**Firewall().settings, "customrules": "enabled", "safemode": "disabled"}
 FIREWALL = Firewall(True, True, SETTINGS, frozenset({"pjsip"}), {"pjsip": ("internal",), "iax": ("external",)})
 OWN = (("lo", "127.0.0.1"), ("eth0", "192.0.2.1"), ("eth0", "fe80::1"), ("eth0", "2001:db8::1"))
 HEALTHY = Host(
     FIREWALL,
-    {4: BUILT, 6: BUILT},
+    {4: BUILT, 6: BUILT6},
     tuple((name, ipaddress.ip_address(address)) for name, address in OWN),
-    (Jail("asterisk-iptables", 1, ("fail2ban-SIP", "f2b-SIP")),),
+    (Jail("asterisk-iptables", BANNED, ("fail2ban-SIP", "f2b-SIP")),),
     "17.0.19",
 )
 ETC = {
@@ -71,6 +73,13 @@ def without(*parts: str) -> tuple[str, ...]:
     return tuple(line for line in BUILT if not any(part in line for part in parts))
 
 
+def own_user(more: str = "", address: str = "127.0.0.1", deny: str = "deny=0.0.0.0/0.0.0.0") -> dict[str, str]:
+    """The manager with FreePBX's own user, as FreePBX writes it, and ``more``."""
+    acl = f"{deny}\npermit=127.0.0.1/255.255.255.0\n{more}\n"
+    files = changed(KEPT, "manager.conf", "bindaddr=127.0.0.1", f"bindaddr={address}")
+    return added(files, manager=f"[firewall]\nsecret = fpbxfirewall*secret\n{acl}read = all\nwrite = user\n")
+
+
 CASES = [
     Case("freepbx-rules-writable", "high", "/etc/firewall-6.rules", files={"/etc/firewall-6.rules": ("", 0o666)}),
     Case("freepbx-rules-writable", "high", "/etc/firewall.nft", files={"/etc/firewall.nft": ("", 0o664)}),
@@ -86,7 +95,7 @@ CASES = [
         "freepbx-interface-trusted",
         "high",
         "eth1",
-        host={"rules": {4: (*BUILT, "-A fpbxinterfaces -i eth1 -m comment --comment x -j zone-trusted"), 6: BUILT}},
+        host={"rules": {4: (*BUILT, "-A fpbxinterfaces -i eth1 -m comment --comment x -j zone-trusted"), 6: BUILT6}},
     ),
     Case("freepbx-responsive-bypassed", "high", "SIP (pjsip)", firewall={"zones": {"pjsip": ("internal", "external")}}),
     Case(
@@ -124,7 +133,52 @@ CASES = [
         detail="it stays away just now",
     ),
     Case("freepbx-ipv6-open", "high", "eth0", host={"rules": {4: BUILT, 6: ()}}),
-    Case("freepbx-bans-lost", "high", "asterisk-iptables", host={"rules": {4: without("fail2ban"), 6: BUILT}}),
+    # its start: the chain is gone
+    Case("freepbx-bans-lost", "high", "asterisk-iptables", host={"rules": {4: without("fail2ban"), 6: BUILT6}}),
+    Case("freepbx-bans-lost", "high", "asterisk-iptables", host={"rules": {4: BUILT, 6: without("fail2ban")}}),
+    # its reset: the chain and the jump are there again, the bans are not
+    Case(
+        "freepbx-bans-lost",
+        "high",
+        "asterisk-iptables",
+        host={"rules": {4: without("-A fail2ban-SIP"), 6: without("-A fail2ban-SIP")}},
+    ),
+    Case(
+        "freepbx-bans-lost",
+        "high",
+        "asterisk-iptables",
+        host={"rules": {4: without("-A INPUT -j fail2ban"), 6: BUILT6}},
+    ),
+    # below what ends with a drop, in another table, and for somebody else
+    Case(
+        "freepbx-bans-lost",
+        "high",
+        "asterisk-iptables",
+        host={"rules": {4: (*without("-A INPUT -j fail2ban"), "-A INPUT -j fail2ban-SIP"), 6: BUILT6}},
+    ),
+    Case(
+        "freepbx-bans-lost",
+        "high",
+        "asterisk-iptables",
+        host={"rules": {4: ("*mangle", *BUILT[1:]), 6: BUILT6}},
+    ),
+    Case(
+        "freepbx-bans-lost",
+        "high",
+        "asterisk-iptables",
+        host={"jails": (Jail("asterisk-iptables", (*BANNED, ipaddress.ip_network("203.0.113.8")), ("fail2ban-SIP",)),)},
+    ),
+    Case(
+        "freepbx-bans-lost",
+        "high",
+        "asterisk-iptables",
+        host={"rules": {4: (*without("-s 203"), "-A fail2ban-SIP -s 203.0.113.7/32 -j RETURN"), 6: BUILT6}},
+    ),
+    Case("freepbx-manager-user", "high", "firewall", asterisk=own_user("permit=0.0.0.0/0.0.0.0")),
+    Case("freepbx-manager-user", "critical", "firewall", asterisk=own_user("permit=192.0.2.0/24", "0.0.0.0")),
+    Case("freepbx-manager-user", "high", "firewall", asterisk=own_user(deny="")),
+    # IPv4's rules keep nobody of IPv6 out
+    Case("freepbx-manager-user", "critical", "firewall", asterisk=own_user(address="::")),
     Case(
         "freepbx-18-blocked",
         "info",
@@ -151,7 +205,7 @@ CASES = [
                     "-A PREROUTING -j SIPGUARD-PRE",
                     "-A INPUT -p udp",
                 ),
-                6: BUILT,
+                6: BUILT6,
             }
         },
         detail="rules of others",
@@ -225,10 +279,47 @@ HARMLESS = {
     "ip6tables not known": Case("freepbx-ipv6-open", "", "", host={"rules": {4: BUILT}}),
     "neither family": Case("freepbx-ipv6-open", "", "", host={"rules": {4: (), 6: ()}}),
     "fail2ban's own prefix": Case(
-        "freepbx-bans-lost", "", "", host={"rules": {4: (*without("fail2ban"), ":f2b-SIP - [0:0]"), 6: BUILT}}
+        "freepbx-bans-lost",
+        "",
+        "",
+        host={"rules": {4: tuple(line.replace("fail2ban-", "f2b-") for line in BUILT), 6: BUILT6}},
+    ),
+    "families that are not known": Case("freepbx-bans-lost", "", "", host={"rules": {}}),
+    "a jail that asks for a port": Case(
+        "freepbx-bans-lost",
+        "",
+        "",
+        host={"rules": {4: ("-A INPUT -p udp -m udp --dport 5060 -j fail2ban-SIP", *BUILT), 6: BUILT6}},
+    ),
+    "bans in sets": Case(
+        "freepbx-bans-lost",
+        "",
+        "",
+        host={
+            "rules": {
+                version: (
+                    "*filter",
+                    f"-A INPUT -p tcp -m set --match-set f2b-SIP{more} src -j REJECT",
+                    "-A INPUT -j fpbxfirewall",
+                )
+                for version, more in ((4, ""), (6, "6"))
+            }
+        },
+    ),
+    "its own user, for this host": Case("freepbx-manager-user", "", "", asterisk=own_user()),
+    "its own user, wherever the manager listens": Case(
+        "freepbx-manager-user", "", "", asterisk=own_user(address="0.0.0.0")
+    ),
+    "a second network of this host": Case("freepbx-manager-user", "", "", asterisk=own_user("permit=127.0.0.2")),
+    "both families": Case("freepbx-manager-user", "", "", asterisk=own_user("deny=::/0\npermit=::1", "::")),
+    "no manager": Case(
+        "freepbx-manager-user",
+        "",
+        "",
+        asterisk=changed(own_user("permit=0.0.0.0/0"), "manager.conf", "enabled=yes", "enabled=no"),
     ),
     "FreePBX 18 itself": Case(
-        "freepbx-18-blocked", "", "", host={"version": "18.0.1", "rules": {4: (*BUILT, ":X - [0:0]"), 6: BUILT}}
+        "freepbx-18-blocked", "", "", host={"version": "18.0.1", "rules": {4: (*BUILT, ":X - [0:0]"), 6: BUILT6}}
     ),
     "nobody anonymous": Case(
         "freepbx-anonymous-calls", "", "", asterisk=added(KEPT, extensions="[globals]\nALLOW_SIP_ANON = no\n")
@@ -244,3 +335,29 @@ def test_harmless(tmp_path: Path, name: str) -> None:
 def test_nothing_known_is_nothing_said(tmp_path: Path) -> None:
     said = ids(found(tmp_path, None, host=Host()))
     assert not [name for name in said if name.startswith("freepbx-")]
+
+
+def test_bans_are_lost_in_the_family_that_is_named(tmp_path: Path) -> None:
+    for version, command in ((4, "iptables"), (6, "ip6tables")):
+        case = Case("", "", "", host={"rules": {4: BUILT, 6: BUILT6, version: without("-A fail2ban-SIP")}})
+        assert one(found(tmp_path / command, case), "freepbx-bans-lost").places == (command,)
+
+
+@pytest.mark.parametrize("more", ["", "permit=0.0.0.0/0.0.0.0"], ids=["as FreePBX has it", "for everybody"])
+def test_secret_of_freepbxs_own_user_is_nobodys_to_change(tmp_path: Path, more: str) -> None:
+    """Its firewall logs in with it. Of anybody else, and on another host, it is a secret that will be guessed."""
+    name = "manager-weak-secret"
+    case = Case("", "", "", asterisk=own_user(more))
+    assert name not in ids(found(tmp_path / "own", case))
+    assert one(found(tmp_path / "elsewhere", case, freepbx=False), name).subject == "manager user firewall"
+    other = Case("", "", "", asterisk=changed(own_user(more), "manager.conf", "[firewall]", "[firewall2]"))
+    assert one(found(tmp_path / "another", other), name).subject == "manager user firewall2"
+    chosen = Case("", "", "", asterisk=changed(own_user(more), "manager.conf", "fpbxfirewall*secret", "firewall1"))
+    assert one(found(tmp_path / "chosen", chosen), name).subject == "manager user firewall"
+
+
+def test_remedy_of_freepbxs_own_user_leaves_the_secret(tmp_path: Path) -> None:
+    finding = one(found(tmp_path, Case("", "", "", asterisk=own_user("permit=0.0.0.0/0"))), "freepbx-manager-user")
+    assert "Leave its secret" in finding.remedy
+    assert "127.0.0.1/255.255.255.0" in finding.remedy
+    assert "fpbxfirewall" not in str(finding)
