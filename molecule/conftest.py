@@ -298,6 +298,8 @@ _FILES = (
     r" find /etc /usr /var/lib/systemd $(ls -d /var/lib/sipguard 2>/dev/null) -xdev{others}"
     r" ! -path '*/__pycache__*' ! -path /etc/hosts ! -path /etc/hostname ! -path /etc/resolv.conf"
     r" ! -path '/var/lib/sipguard/lists/.*'"
+    # When the system's own timers were last due.
+    r" ! \( -path '/var/lib/systemd/timers/*' ! -name '*sipguard*' \)"
     # A user that has come and gone leaves these as they were, but written later; and their backups show that it was there.
     r" ! -path '/etc/group*' ! -path '/etc/gshadow*' ! -path '/etc/passwd*' ! -path '/etc/shadow*' ! -path /etc/.pwd.lock"
     r" \( -type f -printf '%p %m %u %g %s %T@\n' -o -printf '%p %y %m %u %g %l\n' \)) | sort"
