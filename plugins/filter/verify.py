@@ -184,12 +184,12 @@ class _View:
         self.family = info["families"].get(self.version, _NOT_MANAGED)
         same_pbx = [each for each in answers if each["address"] == address]
         self._phones = {each["transport"]: each["answered"] for each in same_pbx if each["profile"] == _PHONE}
+        # Not even one that is down: then something would be installed, or listen, or have answered in another way.
+        self._no_pbx = not info["asterisk"] and not info["listening"] and not any(self._phones.values())
         known = [each["received"] for each in (answer, *same_pbx) if each["received"]]
         self.seen: str = known[0] if known else answer["source"] or ""
         self.found = info["addresses"].get(self.seen, {}).get("found", {})
         self.trusted = TRUSTED in self.found
-        protocol = "udp" if self.transport == "udp" else "tcp"
-        self._no_pbx = not info["asterisk"] and f"{protocol} {answer['port']}" not in info["listening"]
         self.known = KNOWN in self.found
 
     def _stops(self, *slots: str) -> bool:

@@ -87,16 +87,16 @@ class LabHost:
 
 
 class Controller:
-    """Somebody with an inventory of his own of the same fleet, and SSH connections of his own."""
+    """Somebody with an inventory of his own of the same fleet, and SSH connections of his own. ``domain`` follows each host's name."""
 
-    def __init__(self, directory: Path, fleet: Sequence[LabHost]) -> None:
+    def __init__(self, directory: Path, fleet: Sequence[LabHost], domain: str = "") -> None:
         self.directory = directory
         self.fleet = fleet
         self.options: list[str] = []  # of ansible-playbook
         self._hosts: dict[str, dict[str, Any]] = {}
         for host in fleet:
             reach = {key: value for key, value in host.info["ansible"].items() if key != "ansible_control_path"}
-            self._hosts[host.name] = reach
+            self._hosts[host.name + domain] = reach
         info = fleet[0].info
         self._every = {"pbx_admins": [info["controller"], info["controller6"]]}
         # The name of a socket has to be short (unix(7)).

@@ -186,6 +186,13 @@ def test_rules_that_somebody_edited_are_found_out(site: Site) -> None:
 
 
 def test_pbx_that_does_not_run_is_found_out(site: Site) -> None:
+    """Unless there is none at all: not installed, and nothing listens."""
+    seen = site.verify("friend", pbx_sip_ports=["5999"])
+    assert {row[1:] for (who, dummy), row in seen.rows.items() if who != "scanner"} == {
+        ("-", "there is no Asterisk, and nothing listens")
+    }
+    asterisk = "/usr/local/sbin/asterisk"
+    site.lab.pbx.run("sh", "-ec", f"printf '#!/bin/sh\nexit 1\n' >{asterisk}; chmod 755 {asterisk}")
     seen = site.verify("friend", pbx_sip_ports=["5999"])
     assert {row[:2] for (who, dummy), row in seen.rows.items() if who != "scanner"} == {("refused", "WRONG")}
     assert seen.failure.count("see whether Asterisk runs") == 8

@@ -249,12 +249,14 @@ def test_verdict_on_a_phone(
 
 @pytest.mark.parametrize(
     ("asterisk", "listening", "verdict"),
-    [(True, [], "WRONG"), (False, [], "-"), (False, ["tcp 5060"], "-"), (False, ["udp 5060"], "WRONG")],
+    [(True, [], "WRONG"), (False, [], "-"), (False, ["tcp 5060"], "WRONG"), (False, ["udp 5060"], "WRONG")],
 )
 def test_a_host_without_a_pbx_answers_no_phone(asterisk: bool, listening: list[str], verdict: str) -> None:
     """As a machine that only asks, or a plain host of a mixed inventory."""
     about = {**PROTECTED, "asterisk": asterisk, "listening": listening}
     assert verdicts([answer(outcome="silent")], about)[0][1] == verdict
+    two = [answer(outcome="answered"), answer(transport="tls", port=5061, outcome="refused")]
+    assert verdicts(two, about)[1][1] == "WRONG"
 
 
 @pytest.mark.parametrize(
