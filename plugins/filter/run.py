@@ -16,6 +16,8 @@ from typing import Any
 
 from ansible_collections.sipguard.pbx.plugins.plugin_utils.vocabulary import misspelt, unfit
 
+# The task of harden_pbx that looks at a host's variables.
+_VARIABLES_TASK = "Stop at variables that cannot be meant"
 _MOST = 600  # characters of a reason: the rest is in the task that failed
 _VERIFY_MODES = ("auto", "true", "false", "yes", "no", "on", "off", "1", "0")
 
@@ -150,12 +152,9 @@ def _kept_out(answer: Mapping[str, Any], addresses: Mapping[str, Any]) -> bool:
     """Whether the host policy drops what was asked, for whoever asked it."""
     about = addresses.get(_asker(answer), {})
     for finding in _listed(about.get("findings")):
-        allowed = finding.get("allowed")
-        if (
-            finding.get("what") == "host"
-            and allowed is not None
-            and "nothing is stopped" not in str(finding.get("text"))
-        ):
+        allowed = finding.get("allowed") or {}
+        # A policy that lets nothing through says so; one that stops nothing has nothing to list.
+        if finding.get("what") == "host" and (finding["stops"] or allowed):
             ranges = allowed.get("udp" if answer["transport"] == "udp" else "tcp", [])
             return not any(_within(int(answer["port"]), str(each)) for each in ranges)
     return False
@@ -172,7 +171,7 @@ def _asked(answer: Mapping[str, Any]) -> tuple[str, ...]:
 
 def readable(failures: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The hosts of which any variable can be looked at: not those that stopped because one of them could not be."""
-    return [host for host, failure in failures.items() if "variables" not in str((failure or {}).get("task"))]
+    return [host for host, failure in failures.items() if failure.get("task") != _VARIABLES_TASK]
 
 
 def batch_outcome(

@@ -152,9 +152,15 @@ def _apply(module: AnsibleModule) -> tuple[freepbx_settings.Applied, list[str]]:
     if found is None:
         raise SipguardError("FreePBX was not found on this host: there is no /etc/freepbx.conf, or no fwconsole")
     options = module.params
-    transports = freepbx_transports.read(found.config_dir)
+    transports: dict[str, freepbx_transports.Options] = {}
     done = freepbx_settings.apply(
-        found, HostRunner(), options["settings"], reload=options["reload"], check=module.check_mode
+        found,
+        HostRunner(),
+        options["settings"],
+        reload=options["reload"],
+        check=module.check_mode,
+        # Thousands of telephones stand in the same files: they are read only where something is going to be applied.
+        before_reload=lambda: transports.update(freepbx_transports.read(found.config_dir)),
     )
     told = list(done.transports)
     try:

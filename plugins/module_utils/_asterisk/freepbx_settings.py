@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,11 +98,20 @@ class Applied:
     transports: tuple[str, ...] = ()
 
 
-def apply(freepbx: FreePBX, runner: Runner, settings: Mapping[str, Any], *, reload: bool, check: bool) -> Applied:
+def apply(
+    freepbx: FreePBX,
+    runner: Runner,
+    settings: Mapping[str, Any],
+    *,
+    reload: bool,
+    check: bool,
+    before_reload: Callable[[], None] = lambda: None,
+) -> Applied:
     """Make FreePBX's settings what ``settings`` says: section -> key -> value; None removes what is stored, so its default counts again.
 
     Raises OptionError for a section, key or value that FreePBX does not have, SipguardError when FreePBX fails or the values did not
-    arrive; the earlier values are back then.
+    arrive; the earlier values are back then. ``before_reload`` is called where FreePBX is going to generate its files, and nothing has
+    been changed if that fails.
     """
     wanted = _checked(settings)
     api = Api(freepbx, runner)
@@ -121,13 +130,16 @@ def apply(freepbx: FreePBX, runner: Runner, settings: Mapping[str, Any], *, relo
     after = {section: {**before[section], **changes[section]} for section in wanted}
     differs = any(changes.values())
     pending = reload and state["need_reload"]
+    reloads = reload and not check and (differs or pending)
+    if reloads:
+        before_reload()
     if not check and (differs or pending):
         _carry_out(api, changes, before, differs=differs, reload=reload)
     return Applied(
         differs or pending,
         _asked(before, settings),
         _asked(after, settings),
-        reload and not check and (differs or pending),
+        reloads,
         tuple(f"FreePBX sipsettings.{key}" for key in _kept(changes["sipsettings"], state["sipsettings"])),
     )
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 
 from .tree import ConfigDirectory, fold, is_true, load, shown
 
-__all__ = ["keys", "read", "waiting"]
+__all__ = ["Options", "Transports", "keys", "read", "waiting"]
 
 # Of sipsettings, those that are written into transports and kept there.
 _KEYS = re.compile(r"binds|method|verify_client|verify_server|pjsipcertid|(udp|tcp|tls)port-.+")
@@ -31,7 +31,8 @@ _FOLLOWED = {
     "local_net",
 }
 
-Transports = Mapping[str, Mapping[str, tuple[str, ...]]]
+Options = Mapping[str, tuple[str, ...]]
+Transports = Mapping[str, Options]
 
 
 def keys(changed: Iterable[str]) -> list[str]:
