@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.sipguard.pbx.plugins.module_utils._sip.errors import OptionError
 from ansible_collections.sipguard.pbx.plugins.plugin_utils.vocabulary import misspelt, unfit
 
 # The task of harden_pbx that looks at a host's variables.
@@ -35,6 +36,22 @@ _REMEDIES: Sequence[tuple[re.Pattern[str], str]] = tuple(
             "make room on the host, then run again for it",
         ),
         (r"from which this host is administered", "add the address from which Ansible comes to pbx_admins"),
+        (
+            r"it takes root|without root|Missing sudo password|Incorrect sudo|privilege escalation|waiting for become|become_user",
+            "let Ansible become root there ('--ask-become-pass'), and say nothing else in the inventory (ansible_become)",
+        ),
+        (
+            r"another run (of sipguard )?has been|xtables lock",
+            "wait until the other run has ended, then run again for this host",
+        ),
+        (
+            r"Read-only file system|Errno 30",
+            "make the host's disk writable ('dmesg' says why it is not), then run again for it",
+        ),
+        (
+            r"minimum of Python|interpreter .*not found|interpreter was not found|python\S*: (command )?not found",
+            "install python3 on the host, or name another in ansible_python_interpreter",
+        ),
         (r"pbx_other_variables|cannot be used|would be right", "correct the variable in the inventory, then run again"),
         (r"is undefined|undefined variable", "define the variable that is named, or correct its name, then run again"),
         (r"fail2ban does not run", "look at /var/log/fail2ban.log on the host, put that right, then run again for it"),
@@ -50,12 +67,13 @@ _REMEDIES: Sequence[tuple[re.Pattern[str], str]] = tuple(
             r"no longer answers|should be answered|should be stopped|but nothing came back|is damaged|is unprotected",
             "ask again with the playbook verify; look at 'sipguard status' and 'sipguard why' on the host",
         ),
+        (r"apt cache|apt-get|dpkg", "put the host's package manager right ('apt-get update'), then run again for it"),
         (
             r"unreachable|timed out|Failed to connect|Permission denied|Connection refused",
             "check the host's power, network and SSH key ('ansible HOST -m ping'), then run again for it",
         ),
-        (r"Missing sudo password|Incorrect sudo|become", "let Ansible become root there ('--ask-become-pass')"),
-        (r"apt|dpkg|package", "put the host's package manager right ('apt-get update'), then run again for it"),
+        (r"become", "let Ansible become root there ('--ask-become-pass')"),
+        (r"apt|package", "put the host's package manager right ('apt-get update'), then run again for it"),
     )
 )
 _OTHERWISE = "read the task that failed above, put it right, then run again for this host"
@@ -72,12 +90,32 @@ def variable_objections(values: Mapping[str, Any], others: Sequence[str] = ()) -
     """What is wrong with a host's variables, by name: misspelt ones, and values that cannot be used; a sentence each."""
     found = [*misspelt(values, [others] if isinstance(others, str) else others), *unfit(values)]
     verify = values.get("pbx_verify")
-    if verify is not None and str(verify).lower() not in _VERIFY_MODES:
+    if "pbx_verify" in values and str(verify).lower() not in _VERIFY_MODES:
         found.append(f"pbx_verify: {verify!r} cannot be used; auto, true or false would be right")
     percentage = values.get("pbx_max_fail_percentage")
+    found += _unaskable(values) if not found else []
     if percentage is not None and not found and not 0 <= float(percentage) <= 100:
         found.append(f"pbx_max_fail_percentage: {percentage!r} cannot be used; 0 to 100 would be right")
     return [_plain(each) for each in found]
+
+
+def _unaskable(values: Mapping[str, Any]) -> list[str]:
+    """With which no phone's question could be asked, so that nobody would miss an answer."""
+    addresses, user, timeout = (values.get(f"pbx_verify_{name}") for name in ("address", "user", "timeout"))
+    if not addresses and not user and timeout is None:
+        return []
+    # Not at the top: it is much, and hardly anybody has such a variable.
+    from ansible_collections.sipguard.pbx.plugins.module_utils._sip import probe
+
+    try:
+        if timeout is not None:
+            probe.require_timeout(float(timeout), "pbx_verify_timeout")
+        probe.require_user(str(user or ""), "pbx_verify_user")
+        for address in addresses if isinstance(addresses, (list, tuple)) else [addresses] if addresses else []:
+            probe.read_host(str(address), "pbx_verify_address", zone=True)
+    except OptionError as error:
+        return [str(error)]
+    return []
 
 
 def run_failure(result: Mapping[str, Any], task: str) -> dict[str, str]:

@@ -243,6 +243,16 @@ log_directory:
   returned: success
   type: str
   sample: /var/log/asterisk
+log_user:
+  description: Whose these log files are, and whose they have to be when they are rotated; empty where there is no Asterisk.
+  returned: success
+  type: str
+  sample: asterisk
+log_group:
+  description: That user's group.
+  returned: success
+  type: str
+  sample: asterisk
 missing_packages:
   description: What O(logger) needs besides, by the names of Debian's packages.
   returned: success
@@ -348,6 +358,8 @@ _NOTHING: dict[str, Any] = {
     "freepbx": False,
     "guard": False,
     "log_directory": "",
+    "log_user": "",
+    "log_group": "",
     "missing_packages": [],
     "settings": [],
     "effective": {},
@@ -454,6 +466,8 @@ def _apply(module: AnsibleModule) -> tuple[dict[str, Any], list[str], str]:
         "freepbx": asterisk.host is not None,
         "guard": os.path.lexists(asterisk.directory.full("extensions_sipguard.conf")),
         "log_directory": asterisk.log_directory,
+        "log_user": asterisk.log_owner[0],
+        "log_group": asterisk.log_owner[1],
         "missing_packages": [
             each for each in ("logrotate",) if options["logger"] is not None and HostRunner().which(each) is None
         ],

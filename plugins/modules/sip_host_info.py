@@ -87,7 +87,9 @@ ssh_peers:
   elements: str
   sample: [192.0.2.7]
 ssh_ports:
-  description: The ports of this host to which they came.
+  description:
+    - The ports of this host to which they came, and those that sshd's configuration names.
+    - Where neither is known, those that C(/etc/sipguard/boot.json) holds from an earlier run, or V(22).
   returned: always
   type: list
   elements: str

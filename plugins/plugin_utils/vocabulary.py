@@ -49,6 +49,8 @@ WORDS: Mapping[str, str] = {
 # What playbooks of ours register under names without underscores before them.
 _RESULTS = re.compile(r"pbx_(?:verify_result|audit|audit_(?:bad|severities|too_bad))\Z")
 _PREFIX = "pbx_"
+# Nothing stands for "as by default" in these: what is asked of it would be false, or 0.
+_NEVER_EMPTY = ("bool", "int", "float")
 _SECRET = re.compile(r"_(?:secrets?|passwords?|keys?|tokens?|pin)\Z")
 
 
@@ -103,7 +105,11 @@ def unfit(values: Mapping[str, Any]) -> list[str]:
 
 def _against(options: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
     given = {name: _bare(values[name]) for name in options if values.get(name) is not None}
-    found = []
+    found = [
+        f"{name}: it has no value; one would be right, or no such line"
+        for name, option in options.items()
+        if name in values and values[name] is None and (option["type"] in _NEVER_EMPTY or "choices" in option)
+    ]
     for name, value in given.items():
         # One at a time, so that each sentence begins with the variable's name.
         checked = ArgumentSpecValidator({name: options[name]}).validate({name: value})

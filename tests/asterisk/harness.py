@@ -260,10 +260,11 @@ class Pbx:
         self.reset(files)
         self.start()
 
-    def start(self) -> None:
-        """Starts Asterisk, as its own user, and returns when it has fully booted."""
+    def start(self, as_root: bool = False) -> None:
+        """Starts Asterisk, as its own user unless told otherwise, and returns when it has fully booted."""
         assert not self.running(), "Asterisk runs already"
-        argv = self.argv(["asterisk", "-f", "-U", "asterisk", "-G", "asterisk"])
+        user = [] if as_root else ["-U", "asterisk", "-G", "asterisk"]
+        argv = self.argv(["asterisk", "-f", *user])
         self.run(["rm", "-f", "/run/asterisk/asterisk.ctl"])
         socket_there = Path(f"/proc/{self.pid}/root/run/asterisk/asterisk.ctl").exists
         quiet = subprocess.DEVNULL

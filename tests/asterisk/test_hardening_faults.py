@@ -281,6 +281,28 @@ def test_a_folder_that_logrotate_would_misread_is_refused(pbx: Pbx, folder: str)
     assert pbx.read("pjsip.conf") == PJSIP_CONF
 
 
+def test_log_files_are_rotated_by_whom_they_belong_to(pbx: Pbx) -> None:
+    """Also where Asterisk is root, as when it was built by hand, and where it does not run at the time."""
+    pbx.reset(PJSIP)
+    pbx.start(as_root=True)
+    by_root = pbx.apply(MODULE, {"logger": {}})
+    assert (by_root["log_user"], by_root["log_group"]) == ("root", "root")
+    assert pbx.check(["stat", "-c", "%U %a", "/var/log/asterisk/sipguard-security"]).split() == ["root", "640"]
+    pbx.boot(PJSIP)
+    by_asterisk = pbx.apply(MODULE, {"logger": {}})
+    assert (by_asterisk["log_user"], by_asterisk["log_group"]) == ("asterisk", "asterisk")
+    pbx.stop()
+    assert pbx.apply(MODULE, {"logger": {}})["log_user"] == "asterisk"
+    # Of a folder of root's, whose the files are.
+    pbx.check(["chown", "root:root", "/var/log/asterisk"])
+    try:
+        assert pbx.apply(MODULE, {"logger": {}})["log_user"] == "asterisk"
+        pbx.check(["rm", "-f", "/var/log/asterisk/sipguard-security", "/var/log/asterisk/sipguard-notices"])
+        assert pbx.apply(MODULE, {"logger": {}})["log_user"] == "root"
+    finally:
+        pbx.check(["chown", "asterisk:asterisk", "/var/log/asterisk"])
+
+
 def test_who_reads_the_log_and_who_listens(pbx: Pbx) -> None:
     result = pbx.four_runs(MODULE, {"logger": {}, "manager": {}})
     text = pbx.read("manager.conf")

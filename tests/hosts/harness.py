@@ -87,16 +87,20 @@ class LabHost:
 
 
 class Controller:
-    """Somebody with an inventory of his own of the same fleet, and SSH connections of his own. ``domain`` follows each host's name."""
+    """Somebody with an inventory of his own of the same fleet, and SSH connections of his own. ``domain`` follows each host's name.
 
-    def __init__(self, directory: Path, fleet: Sequence[LabHost], domain: str = "") -> None:
+    ``by_address`` names the hosts by their addresses, and nothing else says where they are.
+    """
+
+    def __init__(self, directory: Path, fleet: Sequence[LabHost], domain: str = "", by_address: bool = False) -> None:
         self.directory = directory
         self.fleet = fleet
         self.options: list[str] = []  # of ansible-playbook
         self._hosts: dict[str, dict[str, Any]] = {}
         for host in fleet:
             reach = {key: value for key, value in host.info["ansible"].items() if key != "ansible_control_path"}
-            self._hosts[host.name + domain] = reach
+            name = reach.pop("ansible_host") if by_address else host.name + domain
+            self._hosts[name] = reach
         info = fleet[0].info
         self._every = {"pbx_admins": [info["controller"], info["controller6"]]}
         # The name of a socket has to be short (unix(7)).
@@ -110,7 +114,8 @@ class Controller:
 
     def give(self, host: str, **variables: Any) -> None:
         """Variables of a host of the inventory, beside those it has; one that is not in it yet is added, reached as the first one is."""
-        self._hosts.setdefault(host, dict(self._hosts[self.fleet[0].name])).update(variables)
+        first, *dummy = self._hosts.values()
+        self._hosts.setdefault(host, dict(first)).update(variables)
         self._write()
 
     def start(self, playbook: str, *hosts: LabHost, **variables: Any) -> subprocess.Popen[str]:

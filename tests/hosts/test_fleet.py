@@ -136,6 +136,35 @@ def test_a_host_whose_phones_get_no_answer_any_more_goes_back(office: Controller
     assert "SIPGUARD" in other.rules()
 
 
+def test_whom_only_the_inventory_s_name_tells_where_it_is_is_asked_itself(
+    mixed: dict[str, LabHost], tmp_path: Path
+) -> None:
+    """Neither host has an ansible_host. And who asks needs no root, whatever the inventory says: he has no such command."""
+    pbx, asker = mixed["pbx"], mixed["good"]
+    where, command = pbx.info["address"], "/usr/local/bin/to-root"
+    office = Controller(tmp_path, [pbx, asker], by_address=True)
+    for address in (where, asker.info["address"]):
+        office.give(address, ansible_become=True, ansible_become_exe=command)
+    pbx.run("ln", "-s", "/usr/bin/sudo", command)
+    before = everything(pbx)
+    asked = {"pbx_verify_from": asker.info["address"], "pbx_verify_timeout": 1, "pbx_verify_patience": 2}
+    try:
+        done = office.harden(
+            **HERE,
+            pbx_hosts=where,
+            pbx_firewall_host_policy=[{"name": "sip", "from": ["lan"]}],
+            pbx_lan=["192.0.2.0/24"],
+            **asked,
+        )
+        (said,) = reports(done.stdout).values()
+        assert f"a phone got an answer over UDP from {where} port 5060 before the run" in said, done.stdout
+        assert everything(pbx) == before
+        done = office.play("verify.yml", pbx_hosts=where, **asked)
+        assert re.search(rf"phone +UDP +{re.escape(where)}:5060 +answers \d+ +right", done.stdout), done.stdout
+    finally:
+        pbx.run("rm", command)
+
+
 def test_a_host_policy_that_admits_no_phone_from_the_controller_is_no_fault(
     office: Controller, mixed: dict[str, LabHost]
 ) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,23 @@ def test_pull_brings_what_was_merged_and_then_changes_nothing(host: Puller) -> N
     after = host.state()
     assert "changed=0" in host.pull()
     assert host.state() == after
+
+
+def test_pull_leaves_the_port_open_to_which_ssh_has_moved(host: Puller) -> None:
+    """Nobody is connected over SSH when a host runs this itself, and its firewall drops what is offered to nobody."""
+    host.sh("echo 'Port 2222' > /etc/ssh/sshd_config.d/moved.conf; systemctl restart ssh")
+    policy = "pbx_firewall_host_policy: true"
+    host.commit(f"printf '%s\\n' '{policy}' 'pbx_lan: [{host.info['controller']}]' >> group_vars/all.yml")
+    assert "failed=0" in host.pull()
+    assert "SIPGUARD-HOST" in host.rules()
+    with socket.create_connection((host.info["address"], 2222), timeout=5) as line:
+        assert line.recv(4) == b"SSH-"
+    with pytest.raises(TimeoutError), socket.create_connection((host.info["address"], 22), timeout=1):
+        pass
+    assert "changed=0" in host.pull()
+    host.commit(f"sed -i -e '/^{policy}/d' -e '/^pbx_lan:/d' group_vars/all.yml")
+    assert "failed=0" in host.pull()
+    assert "SIPGUARD-HOST" not in host.rules()
 
 
 def test_pull_of_a_typing_error_leaves_the_host_as_it_was(host: Puller) -> None:

@@ -10,6 +10,7 @@ reads the new files, and what it says its settings are afterwards. If either is 
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import pwd
 import re
@@ -65,6 +66,7 @@ class Asterisk:
     host: freepbx.FreePBX | None
     log_directory: str = ""
     user: str = ""
+    log_owner: tuple[str, str] = ("", "")
 
     @property
     def number(self) -> tuple[int, int]:
@@ -114,9 +116,9 @@ def find(runner: Runner, request: Request) -> Asterisk:
             f"astlogdir is {shown(logs)}, which logrotate would read as something else; letters, digits and signs of ._+- between"
             " slashes would be right, or no log files of ours"
         )
-    return Asterisk(
-        cli, directory, version, running, tuple(request.drivers) or used, host, logs, _user(cli) if running else ""
-    )
+    user = _user(cli) if running else ""
+    owner = _log_owner(user, logs, request) if logs else ("", "")
+    return Asterisk(cli, directory, version, running, tuple(request.drivers) or used, host, logs, user, owner)
 
 
 def _user(cli: Cli) -> str:
@@ -127,6 +129,23 @@ def _user(cli: Cli) -> str:
         return pwd.getpwuid(int(found.group(1))).pw_name if found else ""
     except (OSError, KeyError):
         return ""
+
+
+def _log_owner(user: str, logs: str, request: Request) -> tuple[str, str]:
+    """Who may rotate log files there, and that user's group: who writes them. Of an Asterisk that does not run, who did.
+
+    Never root in a folder of somebody else, who could have root rotate any file.
+    """
+    names = parse_logger(request.logger).files if request.logger is not None else {}
+    uid = 0
+    for path in (logs, *(os.path.join(logs, name) for name in names)):
+        with contextlib.suppress(OSError):
+            uid = uid or os.lstat(path).st_uid
+    try:
+        entry = pwd.getpwnam(user) if user else pwd.getpwuid(uid)
+        return entry.pw_name, grp.getgrgid(entry.pw_gid).gr_name
+    except KeyError:
+        return "", ""
 
 
 def _used(directory: ConfigDirectory, cli: Cli, version: Version | None, running: bool) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from .._netfilter import netlink
 from .._netfilter.backend import has_family
 from .._netfilter.names import FAMILIES
-from .._netfilter.persist import NETFILTER_PERSISTENT, boot_loader
+from .._netfilter.persist import NETFILTER_PERSISTENT, Store, boot_loader
 from .._netfilter.runner import NO_RIGHTS, Runner
+from .emergency import Settings
 from .ssh import ssh_connections, ssh_peers
 
 __all__ = [
@@ -70,7 +71,7 @@ def inspect(runner: Runner, removing: bool = False) -> Inspection:
         f"{release.get('ID', 'unknown')} {release.get('VERSION_ID', '')}".strip(),
         missing,
         ssh_peers(),
-        list(dict.fromkeys(str(connection.server_port) for connection in ssh_connections())),
+        _ssh_ports(runner),
         os.path.exists(NETFILTER_PERSISTENT),
         boot_loader() or "",
         persistence_conflicts(),
@@ -121,6 +122,23 @@ def _kernel_problems() -> list[str]:
                 "install its extra modules (Ubuntu: linux-modules-extra), or boot a kernel that has them"
             )
     return problems
+
+
+def _ssh_ports(runner: Runner) -> list[str]:
+    """The ports to which Ansible's connections came and those that sshd is configured for; where there are none, those of an earlier run.
+
+    Who starts a run on the host itself (cron, ansible-pull) has no connection, and must not shut the port that others come to.
+    """
+    found = {connection.server_port for connection in ssh_connections()}
+    sshd = runner.which("sshd")
+    if sshd is not None:
+        # All of its configuration, whether said or by default (sshd(8), -T): "listenaddress [::]:22".
+        for line in runner.run([sshd, "-T"]).stdout.splitlines():
+            name, dummy, value = line.partition(" ")
+            port = value.rpartition(":")[2]
+            if name.lower() == "listenaddress" and port.isdigit():
+                found.add(int(port))
+    return [str(port) for port in sorted(found)] or list(Settings.known(Store()).ssh_ports)
 
 
 def _may_change_netfilter() -> bool:

@@ -73,6 +73,17 @@ class HostPolicy:
         found = [network for word in service.words for network in self.words.get(word, ())]
         return [network for network in (*found, *service.networks) if network.version == family.version]
 
+    def protected(self, family: Family) -> list[Network]:
+        """Of ``protect`` those that the service ssh leaves out: the others would have rules that change with whoever is connected."""
+        ssh = self.services["ssh"]
+        mine = [source for source in self.protect if source.version == family.version]
+        if not all(ssh.offers("tcp", first, last) for first, last in self.ssh_ports):
+            return mine
+        if EVERYONE in ssh.words:
+            return []
+        admitted = self.sources(ssh, family)
+        return [source for source in mine if not any(source.subnet_of(network) for network in admitted)]  # type: ignore[arg-type]
+
     def open_to(self, service: Service, families: Sequence[Family]) -> bool:
         """Whether anybody gets in."""
         return EVERYONE in service.words or any(self.sources(service, family) for family in families)
@@ -227,7 +238,7 @@ def _entry(wanted: HostPolicy, family: Family) -> list[Rule]:
     rules = [replace(back, header=(m.interface("lo"),)), replace(back, matches=(asked,))]
     public = [service for service in wanted.services.values() if EVERYONE in service.words]
     rules += [opening.rule(CHAIN_HOST, "RETURN") for opening in _openings(public, family)]
-    for source in collapse(wanted.protect, family.version, "protect"):
+    for source in collapse(wanted.protected(family), family.version, "protect"):
         for ports in port_lists(wanted.ssh_ports):
             rules.append(_Opening((m.protocol("tcp"),), (m.ports(ports),)).rule(CHAIN_HOST, "RETURN", source))
     rules.append(_dhcp(back, family))

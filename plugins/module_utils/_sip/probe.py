@@ -48,7 +48,10 @@ __all__ = [
     "ask",
     "ask_all",
     "build",
+    "read_host",
     "read_question",
+    "require_timeout",
+    "require_user",
     "result",
     "sources",
     "unmet",
@@ -174,11 +177,10 @@ def read_question(options: Mapping[str, Any], where: str = "") -> Question:
     """The module's options as a question; ``where`` begins the names of options in an error. Raises OptionError."""
     profile = PROFILES[options["profile"] or ""]
     transport, method = options["transport"], options["method"] or profile.method
-    host = _host(options["host"], f"{where}host", zone=True)
-    domain = _host(options["domain"] or host.partition("%")[0], f"{where}domain")
+    host = read_host(options["host"], f"{where}host", zone=True)
+    domain = read_host(options["domain"] or host.partition("%")[0], f"{where}domain")
     user = profile.user if options["user"] is None else options["user"]
-    if user and not _USER.match(user):
-        raise OptionError(f"{where}user", user, "the user part of a SIP address, such as 1001 or alice, would be right")
+    require_user(user, f"{where}user")
     if method == "INVITE" and not options["user"]:
         raise OptionError(
             f"{where}user", options["user"], "an INVITE calls somebody: the number to call would be right"
@@ -187,12 +189,8 @@ def read_question(options: Mapping[str, Any], where: str = "") -> Question:
     if user_agent != message.clean(user_agent, 200):
         raise OptionError(f"{where}user_agent", user_agent, "at most 200 characters that can be printed would be right")
     if options["source"]:
-        _host(options["source"], f"{where}source", zone=True, names=False)
-    timeout = options["timeout"]
-    if not 0 < timeout <= _MAX_TIMEOUT:
-        raise OptionError(
-            f"{where}timeout", timeout, f"more than 0 and at most {_MAX_TIMEOUT:g} seconds would be right"
-        )
+        read_host(options["source"], f"{where}source", zone=True, names=False)
+    require_timeout(options["timeout"], f"{where}timeout")
     server_name = domain if options["server_name"] is None and options["profile"] not in ("trunk", "scanner") else ""
     return Question(
         profile=options["profile"] or "",
@@ -210,15 +208,27 @@ def read_question(options: Mapping[str, Any], where: str = "") -> Question:
         user_agent=user_agent,
         source=(options["source"] or "").strip("[]"),
         source_port=_port(options["source_port"], f"{where}source_port", 0),
-        timeout=timeout,
+        timeout=options["timeout"],
         tls_verify=options["tls_verify"],
-        server_name=_host(options["server_name"], f"{where}server_name") if options["server_name"] else server_name,
+        server_name=read_host(options["server_name"], f"{where}server_name") if options["server_name"] else server_name,
         expect=options["expect"],
         round=options.get("round", 1),
     )
 
 
-def _host(text: str, option: str, *, zone: bool = False, names: bool = True) -> str:
+def require_user(user: str, option: str) -> None:
+    """Raises OptionError for what cannot stand before the @ of a SIP address."""
+    if user and not _USER.match(user):
+        raise OptionError(option, user, "the user part of a SIP address, such as 1001 or alice, would be right")
+
+
+def require_timeout(seconds: float, option: str) -> None:
+    """Raises OptionError."""
+    if not 0 < seconds <= _MAX_TIMEOUT:
+        raise OptionError(option, seconds, f"more than 0 and at most {_MAX_TIMEOUT:g} seconds would be right")
+
+
+def read_host(text: str, option: str, *, zone: bool = False, names: bool = True) -> str:
     """A name or an address, without brackets. Raises OptionError."""
     word = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:

@@ -57,9 +57,10 @@ class Service:
     words: tuple[str, ...]
     networks: tuple[Network, ...] = ()
 
-    def offers(self, protocol: str, port: int) -> bool:
-        """Whether this is its port, whoever asks."""
-        return protocol in self.protocols and any(first <= port <= last for first, last in self.ports)
+    def offers(self, protocol: str, port: int, last: int | None = None) -> bool:
+        """Whether this is its port, or these from ``port`` to ``last`` are, whoever asks."""
+        end = port if last is None else last
+        return protocol in self.protocols and any(low <= port and end <= high for low, high in self.ports)
 
     def describe(self) -> dict[str, list[str]]:
         """As text, for a result."""

@@ -84,12 +84,39 @@ def test_every_variable_that_a_page_of_a_playbook_lists_is_known() -> None:
         ("pbx_verify", "perhaps", r"pbx_verify: 'perhaps' cannot be used; auto, true or false would be right"),
         ("pbx_max_fail_percentage", 101, r"pbx_max_fail_percentage: 101 cannot be used; 0 to 100 would be right"),
         ("pbx_max_fail_percentage", "ten", r"pbx_max_fail_percentage: .*float"),
+        ("pbx_verify", None, r"pbx_verify: None cannot be used; auto, true or false would be right"),
+        ("pbx_verify_timeout", 3000, r"pbx_verify_timeout: 3000.0 cannot be used; more than 0 and at most 60 seconds"),
+        ("pbx_verify_timeout", "0", r"pbx_verify_timeout: 0.0 cannot be used"),
+        ("pbx_verify_user", "bad user", r"pbx_verify_user: 'bad user' cannot be used; the user part"),
+        ("pbx_verify_address", "10.0.0.1:5060", r"pbx_verify_address: '10.0.0.1:5060' cannot be used; an address"),
+        ("pbx_verify_address", ["192.0.2.1", "a b"], r"pbx_verify_address: 'a b' cannot be used; an address"),
+        ("pbx_verify_address", {"a": 1}, r"pbx_verify_address: .* cannot be used; an address"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_told_with_what_would_be_right(name: str, value: Any, said: str) -> None:
     found = variable_objections({name: value})
     assert len(found) == 1
     assert re.fullmatch(f"{said}.*", found[0])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pbx_rollback", "pbx_max_fail_percentage", "pbx_verify_strangers", "pbx_firewall_state", "pbx_firewall_persist"],
+)
+def test_no_value_is_not_taken_for_false(name: str) -> None:
+    """A line with nothing behind its colon, in a file of variables."""
+    assert variable_objections({name: None}) == [f"{name}: it has no value; one would be right, or no such line"]
+    assert variable_objections({"pbx_trunks": None, "pbx_verify_user": None, "pbx_verify_address": None}) == []
+
+
+@pytest.mark.parametrize(
+    "addresses", ["192.0.2.1", "[2001:db8::1]", "fe80::1%eth0", "pbx_1", ["pbx.example.com", "192.0.2.1"], []]
+)
+def test_where_a_phone_asks_is_an_address_or_a_name(addresses: object) -> None:
+    assert (
+        variable_objections({"pbx_verify_address": addresses, "pbx_verify_user": "1001", "pbx_verify_timeout": 2.5})
+        == []
+    )
 
 
 @pytest.mark.parametrize("text", ["yes", "false", True, 1, "auto", "AUTO"])
@@ -112,14 +139,14 @@ def test_the_roles_own_defaults_are_no_mistake(path: Path) -> None:
     plain = {name: value for name, value in values.items() if "{{" not in str(value)}
     assert len(plain) > 3
     assert variable_objections(plain) == []
-    assert variable_objections(dict.fromkeys(values)) == []
+    assert misspelt(values) == []
 
 
 def test_every_word_of_the_inventory_guide_is_known() -> None:
     text = (TOP / "docs/guides/inventory.md").read_text(encoding="utf-8")
     words = set(re.findall(r"`(pbx_[a-z0-9_]+)`", text))
     assert len(words) > 10
-    assert variable_objections(dict.fromkeys(words)) == []
+    assert misspelt(words) == []
     assert words >= {word for word in WORDS if re.match(r"pbx_(admins|lan|trunks|phones|platform|.*_ports)$", word)}
 
 
@@ -172,6 +199,14 @@ def test_what_is_worse_is_the_reason() -> None:
             r"^Module .* failed: FileNotFoundError.*directory$",
             "make room",
         ),
+        ("cannot lock /run/sipguard.lock: [Errno 13] Permission denied; it takes root", "", "root$", "become root"),
+        ("Timeout (12s) waiting for privilege escalation prompt", "", "prompt$", "become root"),
+        ("another run of sipguard has been at work on this host for 30 s", "", "s$", "the other run has ended"),
+        ("Failed to update apt cache: timed out", "", "out$", "package manager"),
+        ("[Errno 30] Read-only file system: '/etc/sipguard'", "", "'$", "writable"),
+        ("ansible-core requires a minimum of Python version 3.8", "", "3.8$", "install python3"),
+        ("", "/bin/sh: 1: /usr/bin/python3: not found", "found$", "install python3"),
+        ("Failed to connect to the host via ssh: Permission denied (publickey)", "", "publickey.$", "SSH key"),
         ("", "", "^failed$", "read the task"),
     ],
 )

@@ -7,12 +7,15 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._host import inspection
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.emergency import Settings
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.inspection import (
     inspect,
     parse_os_release,
     unsupported,
 )
+from ansible_collections.sipguard.pbx.plugins.module_utils._host.ssh import SshConnection
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import netlink
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import Completed
 from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 from tests.unit.plugins.module_utils._netfilter.samples import FIXTURES
 
@@ -86,6 +89,33 @@ def test_unsupported_says_why(name: str, sentence: str) -> None:
 
 def test_unsupported_names_a_system_that_says_nothing_of_itself() -> None:
     assert (unsupported({}) or "").startswith("this system is not supported")
+
+
+@pytest.mark.parametrize(
+    ("came_to", "said", "kept", "found"),
+    [
+        ([], "", [], ["22"]),
+        ([2222], "", [], ["2222"]),
+        # OpenSSH 8.4 and 10 spell it in two ways; "port" is there even where no address has it.
+        ([], "port 22\nlistenaddress [::]:2222\nlistenaddress 0.0.0.0:2222\n", [], ["2222"]),
+        ([], "Port 22\nListenAddress 192.0.2.1:22\nListenAddress [2001:db8::1]:2222\n", ["9"], ["22", "2222"]),
+        ([2022], "listenaddress 0.0.0.0:443\nlistenaddress 0.0.0.0:22\n", ["9"], ["22", "443", "2022"]),
+        # By cron, beside another server for SSH: what an earlier run knew.
+        ([], "", ["2222"], ["2222"]),
+        ([], "listenaddress nonsense\n", ["2222"], ["2222"]),
+    ],
+)
+def test_ports_of_ssh_are_known_whoever_starts_a_run(
+    monkeypatch: pytest.MonkeyPatch, came_to: list[int], said: str, kept: list[str], found: list[str]
+) -> None:
+    monkeypatch.setattr(
+        inspection, "ssh_connections", lambda: [SshConnection("192.0.2.7", 50000, port) for port in came_to]
+    )
+    settings = Settings(ssh_ports=tuple(kept) or Settings.ssh_ports)
+    monkeypatch.setattr(Settings, "known", lambda store: settings)
+    host = FakeHost(commands={"sshd"} if said else set())
+    host.interfere = lambda argv, stdin: Completed(0, said, "") if argv[1:] == ["-T"] else None
+    assert inspect(host).ssh_ports == found
 
 
 def test_inspect_names_missing_packages_once(host: FakeHost) -> None:

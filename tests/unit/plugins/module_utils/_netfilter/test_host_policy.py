@@ -244,6 +244,19 @@ def test_protected_sources_reach_ssh_and_nothing_else() -> None:
     assert not allowed(Packet(INSIDE[4], "tcp", 22), **given, lan=LAN)
 
 
+@pytest.mark.parametrize(
+    "services", [[], [{"name": "ssh", "from": ["everyone"]}], [{"name": "ssh", "from": ["192.0.2.0/24"]}]]
+)
+def test_rules_do_not_change_with_whoever_of_the_administrators_is_connected(services: list[dict[str, Any]]) -> None:
+    quiet = chains(**SITE, services=services, ssh_ports=["22"])
+    for connected in ([ADMINS[0]], ["192.0.2.7"], [ADMINS[0], "192.0.2.8"]):
+        assert chains(**SITE, services=services, ssh_ports=["22"], protect=connected) == quiet
+    # Who comes to a port of which the service knows nothing has rules of his own.
+    other = [*services, {"name": "ssh", "ports": ["22"]}]
+    assert allowed(Packet(ADMINS[0], "tcp", 2222), **SITE, services=other, ssh_ports=["2222"], protect=[ADMINS[0]])
+    assert not allowed(Packet(ADMINS[0], "tcp", 2222), **SITE, services=other, ssh_ports=["2222"])
+
+
 def test_addresses_beside_words() -> None:
     given = {"services": [{"name": "ami", "from": ["lan", "203.0.113.66", "2001:db8:bad::1"]}], **SITE}
     for version in (4, 6):
