@@ -15,10 +15,13 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._host.feeds.feed impo
 _SHORT = [kind for kind in KINDS if kind != URL]
 
 
-def feed_options(feeds: Sequence[object], **defaults: Any) -> list[dict[str, Any]]:
-    """Each feed as a dictionary; a short form is a kind that is also the name. ``defaults`` hold for what a feed does not say."""
+def feed_options(feeds: str | Sequence[object], **defaults: Any) -> list[dict[str, Any]]:
+    """Each feed as a dictionary. A short form is a kind that is also the name; a text with commas is a list of these.
+
+    ``defaults`` hold for what a feed does not say.
+    """
     found = []
-    for feed in feeds:
+    for feed in [word.strip() for word in feeds.split(",")] if isinstance(feeds, str) else feeds:
         if isinstance(feed, str) and feed in _SHORT:
             found.append({**defaults, "name": feed, "kind": feed})
         elif isinstance(feed, Mapping):

@@ -61,17 +61,16 @@ def verify_questions(
 
     Unless ``transports`` says otherwise they are UDP, TCP and, where there are ``tls_ports``, TLS. Raises OptionError.
     """
-    if not isinstance(domains, (list, tuple)):
-        raise OptionError("pbx_sip_domains", domains, "a list of domains would be right")
-    if not isinstance(transports, (list, tuple)):
-        raise OptionError("pbx_verify_transports", transports, "a list of udp, tcp, tls would be right")
+    domains = _listed(domains, "pbx_sip_domains", "a list of domains")
+    transports = _listed(transports, "pbx_verify_transports", "a list of udp, tcp, tls")
+    tls_ports = _listed(tls_ports, "pbx_tls_ports", "a list of ports")
     where = [addresses] if isinstance(addresses, str) else addresses
     if not isinstance(where, list) or not where or not all(isinstance(address, str) and address for address in where):
         raise OptionError("pbx_verify_address", addresses, "an address, a name, or a list of these would be right")
     for transport in transports:
         if transport not in probe.TRANSPORTS:
             raise OptionError("pbx_verify_transports", transport, f"{', '.join(probe.TRANSPORTS)} would be right")
-    plain = _first(sip_ports, "pbx_sip_ports")
+    plain = _first(_listed(sip_ports, "pbx_sip_ports", "a list of ports"), "pbx_sip_ports")
     ports = {"udp": plain, "tcp": plain}
     if tls_ports or "tls" in transports:
         ports["tls"] = _first(tls_ports or ["5061"], "pbx_tls_ports")
@@ -86,8 +85,19 @@ def verify_questions(
     ]
 
 
-def _first(ports: Any, option: str) -> int:
-    if not isinstance(ports, list) or not ports:
+def _listed(value: Any, option: str, right: str) -> list[Any]:
+    """A list, or what Ansible takes for one: text with commas, and a number. Raises OptionError."""
+    if isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [str(value)]
+    if not isinstance(value, (list, tuple)):
+        raise OptionError(option, value, f"{right} would be right")
+    return list(value)
+
+
+def _first(ports: Sequence[Any], option: str) -> int:
+    if not ports:
         raise OptionError(option, ports, "a list of ports would be right")
     return parse_port(ports[0], option)[0]
 

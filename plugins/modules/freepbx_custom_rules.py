@@ -102,7 +102,7 @@ seealso:
   - module: sipguard.pbx.freepbx_setting
   - name: FreePBX and sipguard
     description: What FreePBX does to other people's rules, and which way to choose.
-    link: https://github.com/sipguard/sipguard.pbx/blob/main/docs/guides/freepbx.md
+    link: https://github.com/sipguard/pbx/blob/main/docs/guides/freepbx.md
 """
 
 EXAMPLES = r"""

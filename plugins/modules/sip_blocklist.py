@@ -221,7 +221,8 @@ def _run(options: dict[str, Any], check: bool) -> dict[str, Any]:
     from ..module_utils._netfilter.wanted_list import read_options
 
     store = Lists()
-    runner = runner_for(check)
+    # Without the commands nothing of it can be in the kernel, and the files can go.
+    runner = runner_for(check or options["state"] == "absent")
     lists, errors = exceptions.read_lists()
     wanted = read_options(options, lists.get(options["name"] or ""))
     every = [name for name in store.names() if name not in lists or not lists[name].fetched]

@@ -89,7 +89,7 @@ ssh_peers:
 ssh_ports:
   description:
     - The ports of this host to which they came, and those that sshd's configuration names.
-    - Where neither is known, those that C(/etc/sipguard/boot.json) holds from an earlier run, or V(22).
+    - Where nobody came over SSH, those that C(/etc/sipguard/boot.json) holds from an earlier run as well. V(22) where none is known.
   returned: always
   type: list
   elements: str

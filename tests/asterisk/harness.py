@@ -423,9 +423,9 @@ class Pbx:
         self._sockets.append(made)
         return made
 
-    def ami(self, port: int = 5038, source: str = "") -> Ami:
+    def ami(self, port: int = 5038, source: str = "", address: str = "127.0.0.1") -> Ami:
         """A connection to the manager interface, not yet logged in."""
-        made = Ami(self.socket(4, socket.SOCK_STREAM, source), ("127.0.0.1", port))
+        made = Ami(self.socket(4, socket.SOCK_STREAM, source), (address, port))
         self._sockets.append(made)
         return made
 

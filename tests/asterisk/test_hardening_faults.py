@@ -337,6 +337,16 @@ def test_who_reads_the_log_and_who_listens(pbx: Pbx) -> None:
     assert pbx.run(["cat", "/etc/asterisk/manager.conf"]).stdout == ""
 
 
+def test_who_listens_comes_in_where_the_manager_interface_has_one_address_alone(pbx: Pbx) -> None:
+    """As for a program for the telephonists, on another machine: to this address this host itself comes from it."""
+    own = "198.51.100.7"
+    pbx.boot({**PJSIP, "manager.conf": f"[general]\nenabled=yes\nbindaddr={own}\n"})
+    pbx.four_runs(MODULE, {"only": ["manager"], "manager": {}})
+    secret = pbx.read("manager.conf").partition("secret=")[2].partition(" ;")[0]
+    assert pbx.ami(source=own, address=own).login("sipguard", secret)["Response"] == "Success"
+    assert pbx.ami(source="198.51.100.8", address=own).login("sipguard", secret)["Response"] == "Error"
+
+
 def test_a_restart_is_needed_until_it_has_come(pbx: Pbx) -> None:
     tls = "[tls]\ntype=transport\nprotocol=tls\nbind=127.0.0.1:5061\nmethod=tlsv1\n"
     pbx.boot({**PJSIP, "pjsip.conf": PJSIP_CONF + tls})

@@ -181,6 +181,37 @@ def test_a_host_policy_that_admits_no_phone_from_the_controller_is_no_fault(
     assert recap(again.stdout, "pbx")["changed"] == 0, again.stdout
 
 
+def test_who_only_looks_changes_nothing_and_what_others_need_of_asterisk_stays(
+    office: Controller, mixed: dict[str, LabHost], tmp_path: Path
+) -> None:
+    """Somebody's own play, in check mode without --check; then all but Asterisk's own settings."""
+    pbx = mixed["pbx"]
+    assert office.harden(pbx, **HERE).returncode == 0
+    before = everything(pbx)
+    report = tmp_path / "report.yml"
+    roles = "".join(f"    - sipguard.pbx.pbx_{name}\n" for name in ("firewall", "asterisk", "fail2ban", "sipban"))
+    report.write_text(
+        f"- hosts: all\n  become: true\n  gather_facts: false\n  check_mode: true\n  roles:\n{roles}", encoding="utf-8"
+    )
+    other = {
+        "pbx_asterisk_profile": "strict",
+        "pbx_fail2ban_max_retry": 7,
+        "pbx_sipban_remember": "3d",
+        "pbx_firewall_learn_for": 60,
+    }
+    done = office.play(str(report), pbx, **other)
+    assert done.returncode == 0, done.stdout
+    assert recap(done.stdout, "pbx")["changed"] >= 4, done.stdout
+    assert everything(pbx) == before
+
+    done = office.harden(pbx, pbx_asterisk_state="absent", **HERE)
+    assert done.returncode == 0, done.stdout
+    assert "; sipguard" not in pbx.run("cat", "/etc/asterisk/pjsip.conf")
+    assert pbx.run("systemctl", "is-active", "sipband").strip() == "active"
+    again = office.harden(pbx, pbx_asterisk_state="absent")
+    assert recap(again.stdout, "pbx")["changed"] == 0, again.stdout
+
+
 def test_a_host_whose_asterisk_does_not_run_can_be_hardened_without_it_and_left(
     office: Controller, mixed: dict[str, LabHost]
 ) -> None:

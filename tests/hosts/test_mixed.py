@@ -78,6 +78,18 @@ def status(host: LabHost) -> dict[str, Any]:
     return found
 
 
+def test_where_nothing_has_ever_come_nothing_has_to_go(office: Office) -> None:
+    """And no command is there that it would take."""
+    host = office.hosts["branch1"]
+    commands = "cd /usr/sbin; for each in iptables ip6tables ipset; do mv"
+    host.run("sh", "-ec", f"{commands} $each $each.away; done")
+    assert host.run("sh", "-c", "command -v iptables ip6tables ipset") == ""
+    try:
+        assert office.changed(pbx_hosts="branch1.example.com", pbx_firewall_state="absent") == {"branch1": 0}
+    finally:
+        host.run("sh", "-ec", f"{commands} $each.away $each; done")
+
+
 def test_one_inventory_hardens_hosts_of_every_kind(office: Office) -> None:
     hosts = office.hosts
     first = office.changed()

@@ -11,6 +11,7 @@ telephone that has logged in can still forge a notice by the number it dials.)
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import pwd
 import re
@@ -37,6 +38,7 @@ __all__ = [
     "plan_logger",
     "plan_manager",
     "prepare_files",
+    "reachable_at",
     "secret_of",
 ]
 
@@ -175,22 +177,46 @@ def plan_manager(directory: ConfigDirectory, manager: Manager, secret: str, host
     section = tree.first("general")
     enabled = section.last("enabled") if section else None
     general: list[Setting] = []
+    listens = section.last("bindaddr") if section else None
+    bind = listens.value if listens else ""
     if enabled is None or not is_true(enabled.value):
         why = "sipguard listens to security events; from this host alone"
         general = [
             _setting("manager.conf", "general", "enabled", "yes", why, kind="bool", default="no"),
             _setting("manager.conf", "general", "bindaddr", "127.0.0.1", why),
         ]
+        bind = ""
     why = "reads security events and may do nothing"
     mine = [
         _setting("manager.conf", "user", "secret", secret, "nobody knows it but this host"),
         _setting("manager.conf", "user", "deny", "", why, kind="list", values=("0.0.0.0/0.0.0.0", "::/0")),
-        _setting("manager.conf", "user", "permit", "", why, kind="list", values=_LOOPBACK),
+        _setting("manager.conf", "user", "permit", "", why, kind="list", values=_permitted(bind)),
         _setting("manager.conf", "user", "read", "security", why),
         _setting("manager.conf", "user", "write", "", why),
     ]
     sections = [("general", general), (manager.user, mine)]
     return make_sections(directory, tree, [each for each in sections if each[1]], host)
+
+
+def reachable_at(bind: str) -> str:
+    """The address at which AMI can be reached from this host when it listens to ``bind``."""
+    # Asterisk leaves out a port that stands there.
+    found = re.fullmatch(r"\[(.*)\](?::[0-9]+)?|([0-9.]+):[0-9]+", bind)
+    try:
+        address = ipaddress.ip_address((found[1] or found[2]) if found else bind)
+    except ValueError:
+        return "127.0.0.1"
+    if address.is_unspecified:
+        return "127.0.0.1"
+    return str(address)
+
+
+def _permitted(bind: str) -> tuple[str, ...]:
+    """This host alone, by every address under which it calls itself."""
+    own = ipaddress.ip_address(reachable_at(bind))
+    if own.is_loopback:
+        return _LOOPBACK
+    return (*_LOOPBACK, f"{own}/{'255.255.255.255' if own.version == 4 else '128'}")
 
 
 def _setting(

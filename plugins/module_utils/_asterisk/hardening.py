@@ -132,9 +132,9 @@ def _user(cli: Cli) -> str:
 
 
 def _log_owner(user: str, logs: str, request: Request) -> tuple[str, str]:
-    """Who may rotate log files there, and that user's group: who writes them. Of an Asterisk that does not run, who did.
+    """Who may rotate log files there, and that user's group: who writes them. Of an Asterisk that does not run, whose they are.
 
-    Never root in a folder of somebody else, who could have root rotate any file.
+    Then never root in a folder of somebody else, who could have root rotate any file.
     """
     names = parse_logger(request.logger).files if request.logger is not None else {}
     uid = 0

@@ -231,7 +231,8 @@ class _Job:
         if out.missing_logs:
             raise SipguardError(
                 f"Asterisk does not write {', '.join(out.missing_logs)}: logger.conf needs a line for it, as the module "
-                "asterisk_sip_hardening makes with its option logger, and Asterisk has to run once"
+                "asterisk_sip_hardening makes with its option logger, and Asterisk has to run once; where its logs are elsewhere "
+                "(astlogdir in asterisk.conf), the paths of that folder would be right"
             )
 
     def _snapshot(self) -> tuple[Snapshot, Engine]:

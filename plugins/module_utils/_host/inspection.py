@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from .._netfilter.backend import has_family
 from .._netfilter.names import FAMILIES
 from .._netfilter.persist import NETFILTER_PERSISTENT, Store, boot_loader
 from .._netfilter.runner import NO_RIGHTS, Runner
+from .._sip.errors import SipguardError
 from .emergency import Settings
 from .ssh import ssh_connections, ssh_peers
 
@@ -35,6 +37,7 @@ _RELEASES = {
     "raspbian": ("11", "12", "13"),
     "ubuntu": ("22.04", "24.04"),
 }
+_SSH = "22"
 _UFW = "usr/sbin/ufw"
 _CAP_NET_ADMIN = 12  # include/uapi/linux/capability.h
 
@@ -65,6 +68,11 @@ def inspect(runner: Runner, removing: bool = False) -> Inspection:
         problems.append(NO_RIGHTS)
     elif not removing:
         problems += _kernel_problems()
+    if not removing and _forgets():
+        problems.append(
+            "the root file system is an overlay in memory, and nothing written to it outlives a boot: switch the overlay off "
+            "(raspi-config, Performance Options), boot, run again, and switch it on again"
+        )
     missing = sorted({package for command, package in _COMMANDS.items() if runner.which(command) is None})
     return Inspection(
         "freepbx" if os.path.exists("/etc/freepbx.conf") else "asterisk",
@@ -124,12 +132,23 @@ def _kernel_problems() -> list[str]:
     return problems
 
 
-def _ssh_ports(runner: Runner) -> list[str]:
-    """The ports to which Ansible's connections came and those that sshd is configured for; where there are none, those of an earlier run.
+def _forgets() -> bool:
+    """Whether the host was booted with an overlay over its root (raspi-config; the package overlayroot), as containers are not."""
+    words = _read("/proc/cmdline").split()
+    asked = "boot=overlay" in words or any(word.startswith("overlayroot=") for word in words)
+    return asked and any(line.split()[1:3] == ["/", "overlay"] for line in _read("/proc/self/mounts").splitlines())
 
-    Who starts a run on the host itself (cron, ansible-pull) has no connection, and must not shut the port that others come to.
+
+def _ssh_ports(runner: Runner) -> list[str]:
+    """The ports to which Ansible's connections came, or did in an earlier run, and those that sshd is configured for.
+
+    Who starts a run on the host itself (cron, ansible-pull) has no connection, and must not shut the port that others come to: not
+    every port is in sshd's configuration (its command line, a socket of systemd, another server).
     """
     found = {connection.server_port for connection in ssh_connections()}
+    if not found:
+        with contextlib.suppress(SipguardError):
+            found = {int(port) for port in Settings.read(Store()).ssh_ports if port.isdigit()}
     sshd = runner.which("sshd")
     if sshd is not None:
         # All of its configuration, whether said or by default (sshd(8), -T): "listenaddress [::]:22".
@@ -138,7 +157,7 @@ def _ssh_ports(runner: Runner) -> list[str]:
             port = value.rpartition(":")[2]
             if name.lower() == "listenaddress" and port.isdigit():
                 found.add(int(port))
-    return [str(port) for port in sorted(found)] or list(Settings.known(Store()).ssh_ports)
+    return [str(port) for port in sorted(found)] or [_SSH]
 
 
 def _may_change_netfilter() -> bool:

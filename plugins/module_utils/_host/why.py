@@ -60,7 +60,7 @@ _SPARING = {CHAIN_RATE: "limits", CHAIN_UA: "signatures", CHAIN_PRE_SIP: "learne
 def parse_address(text: str, option: str = "addresses") -> Address:
     """One address. Raises OptionError."""
     try:
-        address = ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text.strip())
         if "%" in text:
             raise ValueError("the kernel's sets know no zones")
     except ValueError:

@@ -242,7 +242,9 @@ class _Job:
         group = settings.USER
         known = bool(wanted.known_for)
         found: dict[str, File | Link] = {path: File(text, 0o755) for path, text in units.programs().items()}
-        texts = units.units(version, alone=not wanted.crowdsec_url, known=known, sealed=_can_seal())
+        texts = units.units(
+            version, ami_host=wanted.ami_host, alone=not wanted.crowdsec_url, known=known, sealed=_can_seal()
+        )
         found.update({path: File(text) for path, text in texts.items()})
         found.update({_WANTS[path]: Link(path) for path in texts if path in _WANTS})
         found[settings.SETTINGS] = File(wanted.render(), 0o640, group)

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .._asterisk.companions import reachable_at
 from .._asterisk.tree import ConfigDirectory, is_true, load
 from .._sip.errors import SipguardError
 
@@ -45,7 +48,7 @@ def read_user(config_dir: str, name: str) -> ManagerUser:
         return found.value if found else default
 
     port = said("port", str(_PORT))
-    host = _reachable(said("bindaddr", "0.0.0.0"))
+    host = reachable_at(said("bindaddr", "0.0.0.0"))
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         raise SipguardError(f"manager.conf: port={port!r} is no port")
     if not is_true(said("enabled", "no")):
@@ -56,18 +59,20 @@ def read_user(config_dir: str, name: str) -> ManagerUser:
     # The last one counts, and Asterisk takes a blank after a comma for a part of the word.
     read, write = (found.value.split(",") if found else [] for found in (user.last("read"), user.last("write")))
     lacking = "" if _ENOUGH.intersection(read) else f"AMI's user {name} may not read security events (manager.conf)"
+    if not lacking and not _admits([each.value for each in user.all("permit")], host):
+        lacking = f"AMI listens to {host} alone, from which its user {name} may not come (manager.conf)"
     more = sorted({word.strip() for word in (*read, *write)} - {"security", ""})
     return ManagerUser(host, int(port), secret.value, lacking, ", ".join(more), is_true(said("webenabled", "no")))
 
 
-def _reachable(bind: str) -> str:
-    """The address at which AMI can be reached from this host."""
-    # Asterisk leaves out a port that stands there.
-    found = re.fullmatch(r"\[(.*)\](?::[0-9]+)?|([0-9.]+):[0-9]+", bind)
-    try:
-        address = ipaddress.ip_address((found[1] or found[2]) if found else bind)
-    except ValueError:
-        return "127.0.0.1"
-    if address.is_unspecified:
-        return "127.0.0.1"
-    return str(address)
+def _admits(permits: Sequence[str], host: str) -> bool:
+    """Whether nothing is said of who may come, or something of the address that this host comes from: an address with a mask."""
+    own = ipaddress.ip_address(host)
+    if own.is_loopback or not permits:
+        return True
+    for entry in ",".join(permits).split(","):
+        with contextlib.suppress(ValueError):
+            network = ipaddress.ip_network(entry.strip(), strict=False)
+            if own.version == network.version and own in network:
+                return True
+    return False

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from .settings import RUN, STATE, USER
 
 __all__ = ["CONTROLLER", "KNOWN_SERVICE", "KNOWN_TIMER", "PROGRAM", "SERVICE", "programs", "units"]
@@ -97,10 +99,10 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
 """
-# It talks to Asterisk on this host, unless its bans go to a fleet.
+# It talks to Asterisk on this host, unless its bans go to a fleet. Where AMI listens to one address only, that is who it comes from.
 _ALONE = """\
 IPAddressDeny=any
-IPAddressAllow=localhost
+IPAddressAllow=localhost{own}
 """
 _KNOWN_SERVICE_TEXT = f"""\
 {_HEAD}[Unit]
@@ -138,11 +140,12 @@ def programs() -> dict[str, str]:
     return {PROGRAM: _SCRIPT.format(module="daemon"), CONTROLLER: _SCRIPT.format(module="client")}
 
 
-def units(version: str, *, alone: bool, known: bool, sealed: bool) -> dict[str, str]:
-    """Path -> text. ``alone``: it needs nobody but this host; ``known``: registered telephones are looked up.
+def units(version: str, *, alone: bool, known: bool, sealed: bool, ami_host: str = "127.0.0.1") -> dict[str, str]:
+    """Path -> text. ``alone``: it needs nobody but this host, and AMI at ``ami_host``; ``known``: registered telephones are looked up.
 
     ``sealed``: whether this host's systemd can keep it from all system calls but those it needs.
     """
+    own = "" if ipaddress.ip_address(ami_host).is_loopback else f" {ami_host}"
     service = _SERVICE_TEXT.format(
         head=_HEAD,
         user=USER,
@@ -151,7 +154,7 @@ def units(version: str, *, alone: bool, known: bool, sealed: bool) -> dict[str, 
         program=PROGRAM,
         state=STATE.rpartition("/")[2],
         run=RUN.rpartition("/")[2],
-        reach=_ALONE if alone else "",
+        reach=_ALONE.format(own=own) if alone else "",
         sealed=_SEALED if sealed else "",
     )
     if not known:

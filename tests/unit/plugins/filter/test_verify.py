@@ -149,12 +149,17 @@ def test_questions_go_to_every_address_and_are_what_the_module_takes() -> None:
         ({"addresses": []}, "pbx_verify_address: [] cannot be used"),
         ({"addresses": [""]}, "pbx_verify_address"),
         ({"addresses": {"a": 1}}, "pbx_verify_address"),
-        ({"sip_ports": "5060"}, "pbx_sip_ports: '5060' cannot be used; a list of ports would be right"),
+        ({"sip_ports": {"a": 1}}, "pbx_sip_ports: {'a': 1} cannot be used; a list of ports would be right"),
+        ({"sip_ports": "sip"}, "pbx_sip_ports: 'sip' cannot be used"),
         ({"sip_ports": []}, "pbx_sip_ports"),
         ({"sip_ports": ["70000"]}, "pbx_sip_ports: '70000' cannot be used"),
         ({"tls_ports": ["tls"]}, "pbx_tls_ports: 'tls' cannot be used"),
-        ({"transports": "udp"}, "pbx_verify_transports: 'udp' cannot be used; a list of udp, tcp, tls would be right"),
-        ({"domains": "tel.example.com"}, "pbx_sip_domains: 'tel.example.com' cannot be used; a list of domains"),
+        (
+            {"transports": {"udp": 1}},
+            "pbx_verify_transports: {'udp': 1} cannot be used; a list of udp, tcp, tls would be right",
+        ),
+        ({"transports": "udp,sctp"}, "pbx_verify_transports: 'sctp' cannot be used; udp, tcp, tls would be right"),
+        ({"domains": True}, "pbx_sip_domains: True cannot be used; a list of domains"),
         ({"transports": ["sctp"]}, "pbx_verify_transports: 'sctp' cannot be used; udp, tcp, tls would be right"),
     ],
 )
@@ -162,6 +167,18 @@ def test_questions_refuse_what_cannot_be_asked(options: dict[str, Any], said: st
     with pytest.raises(AnsibleFilterError) as error:
         asked(**options)
     assert said in str(error.value)
+
+
+def test_text_with_commas_is_a_list_as_from_the_command_line() -> None:
+    lists = {
+        "sip_ports": ["5070", "5080:5090"],
+        "tls_ports": ["5071"],
+        "domains": ["a.example", "b.example"],
+        "transports": ["udp", "tls"],
+    }
+    texts = {name: ", ".join(value) for name, value in lists.items()}
+    assert asked(**texts) == asked(**lists)
+    assert asked(sip_ports=5070, tls_ports=5071) == asked(sip_ports=["5070"], tls_ports=["5071"])
 
 
 # -- the plan

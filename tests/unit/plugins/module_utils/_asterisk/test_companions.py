@@ -96,22 +96,32 @@ def test_what_a_log_cannot_be(options: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "general"),
+    ("text", "general", "own"),
     [
-        (None, {"enabled": ["yes"], "bindaddr": ["127.0.0.1"]}),
-        ("[general]\nenabled=no\nbindaddr=0.0.0.0\n", {"enabled": ["yes"], "bindaddr": ["127.0.0.1"]}),
-        ("[general]\nenabled=on\nbindaddr=192.0.2.1\n", {"enabled": ["on"], "bindaddr": ["192.0.2.1"]}),
+        (None, {"enabled": ["yes"], "bindaddr": ["127.0.0.1"]}, []),
+        ("[general]\nenabled=no\nbindaddr=192.0.2.1\n", {"enabled": ["yes"], "bindaddr": ["127.0.0.1"]}, []),
+        ("[general]\nenabled=on\nbindaddr=0.0.0.0\n", {"enabled": ["on"], "bindaddr": ["0.0.0.0"]}, []),
+        (
+            "[general]\nenabled=on\nbindaddr=192.0.2.1\n",
+            {"enabled": ["on"], "bindaddr": ["192.0.2.1"]},
+            ["192.0.2.1/255.255.255.255"],
+        ),
+        (
+            "[general]\nenabled=on\nbindaddr=[2001:db8::1]:5038\n",
+            {"enabled": ["on"], "bindaddr": ["[2001:db8::1]:5038"]},
+            ["2001:db8::1/128"],
+        ),
     ],
-    ids=["no file", "off", "on"],
+    ids=["no file", "off", "on", "on-one-address", "on-one-address-of-ipv6"],
 )
-def test_a_user_who_only_listens(text: str | None, general: dict[str, list[str]]) -> None:
+def test_a_user_who_only_listens(text: str | None, general: dict[str, list[str]], own: list[str]) -> None:
     plan = manager(text)
     says = after(plan, MANAGER)
     assert says["general"] == general
     assert re.fullmatch(r"[A-Za-z0-9_-]{40,}", says["sipguard"].pop("secret")[0])
     assert says["sipguard"] == {
         "deny": ["0.0.0.0/0.0.0.0", "::/0"],
-        "permit": ["127.0.0.1/255.255.255.255", "::1/128"],
+        "permit": ["127.0.0.1/255.255.255.255", "::1/128", *own],
         "read": ["security"],
         "write": [""],
     }

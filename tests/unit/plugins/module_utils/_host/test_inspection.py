@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.sipguard.pbx.plugins.module_utils._host import inspection
@@ -15,6 +17,7 @@ from ansible_collections.sipguard.pbx.plugins.module_utils._host.inspection impo
 )
 from ansible_collections.sipguard.pbx.plugins.module_utils._host.ssh import SshConnection
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter import netlink
+from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.persist import BOOT_SETTINGS, Store
 from ansible_collections.sipguard.pbx.plugins.module_utils._netfilter.runner import Completed
 from tests.unit.plugins.module_utils._netfilter.fakes import FakeHost
 from tests.unit.plugins.module_utils._netfilter.samples import FIXTURES
@@ -98,7 +101,9 @@ def test_unsupported_names_a_system_that_says_nothing_of_itself() -> None:
         ([2222], "", [], ["2222"]),
         # OpenSSH 8.4 and 10 spell it in two ways; "port" is there even where no address has it.
         ([], "port 22\nlistenaddress [::]:2222\nlistenaddress 0.0.0.0:2222\n", [], ["2222"]),
-        ([], "Port 22\nListenAddress 192.0.2.1:22\nListenAddress [2001:db8::1]:2222\n", ["9"], ["22", "2222"]),
+        ([], "Port 22\nListenAddress 192.0.2.1:22\nListenAddress [2001:db8::1]:2222\n", ["22"], ["22", "2222"]),
+        # By sshd's command line, or by another server beside it.
+        ([], "port 22\nlistenaddress 0.0.0.0:22\n", ["2222"], ["22", "2222"]),
         ([2022], "listenaddress 0.0.0.0:443\nlistenaddress 0.0.0.0:22\n", ["9"], ["22", "443", "2022"]),
         # By cron, beside another server for SSH: what an earlier run knew.
         ([], "", ["2222"], ["2222"]),
@@ -106,13 +111,15 @@ def test_unsupported_names_a_system_that_says_nothing_of_itself() -> None:
     ],
 )
 def test_ports_of_ssh_are_known_whoever_starts_a_run(
-    monkeypatch: pytest.MonkeyPatch, came_to: list[int], said: str, kept: list[str], found: list[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, came_to: list[int], said: str, kept: list[str], found: list[str]
 ) -> None:
     monkeypatch.setattr(
         inspection, "ssh_connections", lambda: [SshConnection("192.0.2.7", 50000, port) for port in came_to]
     )
-    settings = Settings(ssh_ports=tuple(kept) or Settings.ssh_ports)
-    monkeypatch.setattr(Settings, "known", lambda store: settings)
+    store = Store(str(tmp_path))
+    if kept:
+        store.write(BOOT_SETTINGS, Settings(ssh_ports=tuple(kept)).render())
+    monkeypatch.setattr(inspection, "Store", lambda: store)
     host = FakeHost(commands={"sshd"} if said else set())
     host.interfere = lambda argv, stdin: Completed(0, said, "") if argv[1:] == ["-T"] else None
     assert inspect(host).ssh_ports == found
@@ -150,6 +157,30 @@ def test_what_only_keeps_it_from_coming_keeps_nobody_from_removing_it(
     assert inspect(host, removing=True).problems == []
     monkeypatch.setattr(inspection, "_may_change_netfilter", lambda: False)
     assert len(inspect(host, removing=True).problems) == 1
+
+
+_ON_DISK = "/dev/mmcblk0p2 / ext4 rw 0 0\nproc /proc proc rw 0 0\n"
+_IN_MEMORY = "overlay / overlay rw,lowerdir=/lower,upperdir=/upper/data 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "mounts", "forgets"),
+    [
+        ("boot=overlay console=tty1 root=PARTUUID=1-02\n", _IN_MEMORY, True),
+        ("console=tty1 overlayroot=tmpfs\n", _IN_MEMORY, True),
+        ("console=tty1 overlayroot=disabled\n", _ON_DISK, False),
+        # a container
+        ("console=tty1\n", _IN_MEMORY, False),
+        ("", "", False),
+    ],
+)
+def test_a_host_that_forgets_what_is_written_is_refused(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, cmdline: str, mounts: str, forgets: bool
+) -> None:
+    files = {"/proc/cmdline": cmdline, "/proc/self/mounts": mounts}
+    monkeypatch.setattr(inspection, "_read", lambda path: files.get(path, ""))
+    assert any("switch the overlay off" in problem for problem in inspect(host).problems) is forgets
+    assert not any("overlay" in problem for problem in inspect(host, removing=True).problems)
 
 
 def test_inspect_does_not_blame_a_kernel_that_cannot_be_asked(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:

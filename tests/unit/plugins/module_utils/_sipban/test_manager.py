@@ -166,6 +166,24 @@ def test_where_it_can_be_reached(tmp_path: Path, bind: str, host: str) -> None:
     assert (found.host, found.port, found.lacking) == (host, 5038, "")
 
 
+@pytest.mark.parametrize(
+    ("bind", "permits", "admitted"),
+    [
+        ("192.0.2.1", "", True),
+        ("192.0.2.1", "deny=0.0.0.0/0.0.0.0\npermit=127.0.0.1/255.255.255.255\npermit=::1/128\n", False),
+        ("192.0.2.1", "permit=127.0.0.1/255.255.255.255\npermit=192.0.2.0/255.255.255.0\n", True),
+        ("192.0.2.1", "permit=127.0.0.1,192.0.2.1\n", True),
+        ("2001:db8::1", "permit=127.0.0.1/255.255.255.255\npermit=nonsense\n", False),
+        ("2001:db8::1", "permit=2001:db8::/32\n", True),
+        ("127.0.0.2", "permit=192.0.2.0/24\n", True),
+    ],
+)
+def test_whether_it_may_come_from_where_ami_listens(tmp_path: Path, bind: str, permits: str, admitted: bool) -> None:
+    found = look(tmp_path, manager=f"[general]\nenabled=yes\nbindaddr={bind}\n{USER}{permits}")
+    assert (found.lacking == "") is admitted
+    assert admitted or f"AMI listens to {bind} alone" in found.lacking
+
+
 def test_port(tmp_path: Path) -> None:
     assert look(tmp_path, manager=f"[general]\nenabled=yes\nport = 5044\n{USER}").port == 5044
 

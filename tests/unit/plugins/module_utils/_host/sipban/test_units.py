@@ -9,6 +9,7 @@ import compileall
 import itertools
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def one(unit: Unit, section: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("given", EVERY, ids=str)
-def test_units_are_whole_whatever_is_wanted(given: dict[str, bool]) -> None:
+def test_units_are_whole_whatever_is_wanted(given: dict[str, Any]) -> None:
     found = units("1.2.3", **given)
     assert set(found) == {SERVICE, *([KNOWN_SERVICE, KNOWN_TIMER] if given["known"] else [])}
     for path, text in found.items():
@@ -79,7 +80,7 @@ def test_units_are_whole_whatever_is_wanted(given: dict[str, bool]) -> None:
 
 
 @pytest.mark.parametrize("given", EVERY, ids=str)
-def test_sipband_never_has_more_than_one_right(given: dict[str, bool]) -> None:
+def test_sipband_never_has_more_than_one_right(given: dict[str, Any]) -> None:
     service = parse(units("1", **given)[SERVICE])["Service"]
     assert service["User"] == service["Group"] == [settings.USER]
     assert service["AmbientCapabilities"] == service["CapabilityBoundingSet"] == ["CAP_NET_ADMIN"]
@@ -112,6 +113,15 @@ def test_sealed_it_may_speak_to_what_it_needs() -> None:
     families = options["RestrictAddressFamilies"][0].split()
     assert set(families) == {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}
     assert options["IPAddressAllow"] == ["localhost"]
+
+
+@pytest.mark.parametrize(
+    ("ami_host", "allowed"),
+    [("127.0.0.2", ""), ("::1", ""), ("192.0.2.1", " 192.0.2.1"), ("2001:db8::1", " 2001:db8::1")],
+)
+def test_it_may_speak_to_where_ami_listens(ami_host: str, allowed: str) -> None:
+    service = parse(units("1", ami_host=ami_host, alone=True, known=True, sealed=True)[SERVICE])
+    assert one(service, "Service", "IPAddressAllow") == "localhost" + allowed
 
 
 def test_the_timer_starts_what_makes_telephones_known() -> None:
