@@ -139,13 +139,14 @@ def registrar(is_deaf: Callable[[float], bool]) -> Iterator[Loopback]:
 def test_first_packet_dropped_is_found(delay: float) -> None:
     with registrar(lambda since: since >= delay) as neighbours:
         found = until_dropped(neighbours, 7, step=0.001, quiet=0.3)
-    assert delay <= found < delay + 0.1
+    # Its clock begins a moment after the registrar's, and other work may come in between.
+    assert delay - 0.01 < found < delay + 0.5
 
 
 def test_a_packet_that_was_lost_before_is_none_that_was_dropped() -> None:
     with registrar(lambda since: 0.02 < since < 0.04 or since >= 0.1) as neighbours:
         found = until_dropped(neighbours, 7, step=0.001, quiet=0.3)
-    assert 0.1 <= found < 0.2
+    assert 0.09 < found < 0.6
 
 
 def test_rates_are_of_full_seconds() -> None:

@@ -36,7 +36,7 @@ def test_names_become_addresses_wherever_sources_stand(host: BareHost) -> None:
         phones=["localhost"],
         protect=["localhost"],
         lists={"branch": ["localhost"]},
-        services=[{"name": "ami", "from": "branch"}],
+        services=[{"name": "ami", "from": "branch"}, {"name": "ssh", "from": "192.0.2.9"}],
     )
     assert result["failed"] is False
     assert "127.0.0.1" in result["resolved"]["localhost"]
